@@ -1,0 +1,135 @@
+// Package config turns what an operator wrote into one checked value. A setting is one row of a table (table.go): the row
+// gives its flag, its environment variable (ETCD_ and the flag in capitals), its key in a configuration file, its default and
+// its help, and binds it to a field of Config. cmd/etcd calls Parse; internal/server reads the Config and changes nothing in it.
+//
+// Order of precedence: with a configuration file, the file alone counts; without one, a flag beats its environment variable,
+// which beats the default. A setting whose feature is not there is refused by name as soon as it differs from its default.
+package config
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// Config is everything that one member is told at its start. All durations are real durations, also where the flag counts
+// milliseconds.
+type Config struct {
+	Member     Member
+	Listen     Listen
+	Cluster    Cluster
+	Raft       Raft
+	Storage    Storage
+	Limits     Limits
+	KeepAlive  KeepAlive
+	Logging    Logging
+	Monitoring Monitoring
+	// Gates holds every feature gate by its name, with the value that counts.
+	Gates map[string]bool
+}
+
+// Member says who this member is and where it keeps its files.
+type Member struct {
+	Name string
+	// DataDir is never empty: without --data-dir it is the name followed by ".etcd".
+	DataDir string
+	// WALDir is empty where the log lives in the data directory (member/wal).
+	WALDir string
+}
+
+// Listen says which sockets the member opens. Every list is sorted and free of repeats.
+type Listen struct {
+	Peer   types.URLs
+	Client types.URLs
+	// ClientHTTP, if not empty, takes HTTP off the Client listeners, which then serve gRPC alone.
+	ClientHTTP types.URLs
+	// Metrics adds listeners for /metrics, /health, /livez and /readyz.
+	Metrics                 types.URLs
+	ReusePort, ReuseAddress bool
+	// PeerRead and PeerWrite limit each read and write on a connection between members; at least 5 s.
+	PeerRead, PeerWrite time.Duration
+}
+
+// Cluster says what the member tells others about itself, and the members it starts with.
+type Cluster struct {
+	AdvertisePeer   types.URLs
+	AdvertiseClient types.URLs
+	// Initial is the text of --initial-cluster, "name=url,name=url"; Founders reads it. Only the first start looks at it.
+	Initial string
+	// Existing says that the member joins a cluster that runs already (--initial-cluster-state existing).
+	Existing bool
+	Token    string
+}
+
+// Raft holds what steers elections and the length of the log.
+type Raft struct {
+	// Heartbeat is one tick of raft's clock.
+	Heartbeat time.Duration
+	// Election is at least five heartbeats.
+	Election           time.Duration
+	InitialTickAdvance bool
+	PreVote            bool
+	// SnapshotCount is how many applied entries lie between two snapshots of the log.
+	SnapshotCount uint64
+	// CatchUpEntries stay in the log behind a snapshot for a follower that lags a little.
+	CatchUpEntries uint64
+}
+
+// Storage holds what steers the files of the member.
+type Storage struct {
+	// MaxSnapshots and MaxWALs are how many old files stay; 0 keeps all.
+	MaxSnapshots, MaxWALs uint
+	// QuotaBytes is as given: 0 asks for the default of 2 GiB, a negative number for no quota.
+	QuotaBytes int64
+	// FreelistType is "map" or "array", bbolt's two.
+	FreelistType string
+	// BatchInterval and BatchLimit bound a commit of the store; 0 asks for the default of each.
+	BatchInterval time.Duration
+	BatchLimit    int
+	Mlock         bool
+	NoSync        bool
+}
+
+// Limits holds what one request or one client may ask for, and when slowness is worth a line in the log.
+type Limits struct {
+	TxnOps       uint
+	RequestBytes uint
+	// Streams is how many streams a client may hold open on one connection.
+	Streams uint32
+	// WarnApply and WarnUnary are how long an entry's apply and a whole request may take without a warning.
+	WarnApply, WarnUnary time.Duration
+	// WatchProgress is how often an idle watcher that asked for it is told the revision; 0 asks for the default of 10 minutes.
+	WatchProgress time.Duration
+}
+
+// KeepAlive holds the pings of a gRPC connection.
+type KeepAlive struct {
+	// MinTime is how soon after its last ping a client may send the next.
+	MinTime time.Duration
+	// Interval and Timeout are how long a connection may be idle before it is pinged, and how long the answer may take; 0 turns
+	// pings off.
+	Interval, Timeout time.Duration
+}
+
+// Logging says what is logged, how and where to.
+type Logging struct {
+	// Level is one of debug, info, warn, error, panic, fatal.
+	Level string
+	// Format is "json" or "console".
+	Format string
+	// Outputs are "default", "stdout", "stderr", "systemd/journal" or paths of files.
+	Outputs []string
+	// Rotate asks for rotation of the one file in Outputs, as Rotation (a JSON text) says.
+	Rotate   bool
+	Rotation string
+}
+
+// Monitoring says what the member shows of itself.
+type Monitoring struct {
+	// Extensive adds histograms of every RPC to the metrics.
+	Extensive bool
+	Pprof     bool
+}
+
+// ElectionTicks is the election time-out in heartbeats.
+func (c *Config) ElectionTicks() int { return int(c.Raft.Election / c.Raft.Heartbeat) }
