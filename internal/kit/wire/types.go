@@ -1,3 +1,13 @@
+// Package wire encodes and decodes by hand the messages that nearly every request and answer is made of, so that
+// a stored key-value is copied into answers instead of being marshalled again.
+//
+// The bytes are those that Go's protobuf makes of the same messages of go.etcd.io/etcd/api/v3: fields in ascending
+// order (oneofs last), zero values left out, varints in their shortest form. The tests hold every function here equal to protobuf.
+// What a decoder here does not know (a field of a newer client, a message given twice, broken bytes) it leaves to
+// protobuf whole, so answers and errors are protobuf's too.
+//
+// Who decodes gives up the bytes: decoded keys and values alias them. The package knows no transport; edge/rpc
+// turns it into a gRPC codec, apply and replica use it for log entries.
 package wire
 
 // Header is what every answer carries: who answered, at which store revision, in which raft term.
