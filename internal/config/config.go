@@ -56,6 +56,8 @@ type Cluster struct {
 	AdvertiseClient types.URLs
 	// Initial is the text of --initial-cluster, "name=url,name=url"; Founders reads it. Only the first start looks at it.
 	Initial string
+	// Resolve looks a host name up when two texts of one URL list differ; nil compares the texts alone.
+	Resolve func(host string) ([]string, error)
 	// Existing says that the member joins a cluster that runs already (--initial-cluster-state existing).
 	Existing bool
 	Token    string

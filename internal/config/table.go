@@ -1,0 +1,300 @@
+package config
+
+import (
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// Row is one setting. Its environment variable is Env(); its key in a YAML file is Flag, or Key where that differs.
+type Row struct {
+	Section string
+	// Flag is the name without dashes.
+	Flag string
+	// Key is the path in a YAML file ("group.key") where it is not Flag. Flag is a key too.
+	Key string
+	// Default is the text that means the same as leaving the setting out.
+	Default string
+	Help    string
+	// Later names the feature that is missing as long as the setting must stay at its default; empty where the setting works.
+	Later string
+	// Deprecated is told in the log when the setting is used; empty for most.
+	Deprecated string
+
+	kind
+}
+
+// Sections of the table, in the order of the help.
+const (
+	member     = "Member"
+	clustering = "Clustering"
+	security   = "Security"
+	authn      = "Auth"
+	monitoring = "Profiling and Monitoring"
+	logging    = "Logging"
+	tracing    = "Distributed tracing"
+	features   = "Features"
+	unsafe     = "Unsafe feature"
+)
+
+// What the settings of later features wait for.
+const (
+	laterTLS        = "TLS"
+	laterAuth       = "authentication"
+	laterMembers    = "changing the members of a cluster"
+	laterDisaster   = "recovery from a lost majority"
+	laterCompaction = "automatic compaction"
+	laterChecks     = "the check for corruption"
+	laterDefrag     = "defragmentation"
+	laterDowngrade  = "downgrading a cluster"
+	laterHTTP       = "the JSON gateway"
+	laterV2         = "the v2 API"
+	laterDiscovery  = "discovery"
+	laterTracing    = "distributed tracing"
+)
+
+const defaultRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
+
+// Table answers every setting of today; spellings of older versions are in older.go.
+func Table() []Row {
+	var rows []Row
+	for _, part := range [][]Row{
+		memberRows(), limitRows(), clusterRows(), discoveryRows(), tlsRows(), peerTLSRows(), authRows(), outputRows(), tracingRows(), featureRows(),
+	} {
+		rows = append(rows, part...)
+	}
+	return rows
+}
+
+func memberRows() []Row {
+	return []Row{
+		{Section: member, Flag: "name", Default: "default", Help: "The member's name; people read it, and --initial-cluster refers to it.",
+			kind: into(parseText, func(c *Config) *string { return &c.Member.Name })},
+		{Section: member, Flag: "data-dir", Default: "", Help: "The directory of the member's files; without it, the name followed by .etcd.",
+			kind: into(parseText, func(c *Config) *string { return &c.Member.DataDir })},
+		{Section: member, Flag: "wal-dir", Default: "", Help: "A directory for the log alone, say on a disk of its own; without it, the log lies in the data directory.",
+			kind: into(parseText, func(c *Config) *string { return &c.Member.WALDir })},
+		{Section: member, Flag: "snapshot-count", Default: "10000", Help: "How many applied entries lie between two snapshots of the log.",
+			kind: into(parseUint, func(c *Config) *uint64 { return &c.Raft.SnapshotCount })},
+		{Section: member, Flag: "heartbeat-interval", Default: "100", Help: "Milliseconds between two heartbeats of the leader.",
+			kind: milliseconds(func(c *Config) *time.Duration { return &c.Raft.Heartbeat })},
+		{Section: member, Flag: "election-timeout", Default: "1000", Help: "Milliseconds without a leader before an election; at least five heartbeats.",
+			kind: milliseconds(func(c *Config) *time.Duration { return &c.Raft.Election })},
+		{Section: member, Flag: "initial-election-tick-advance", Default: "true", Help: "Skip most of the first election time-out after a start.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Raft.InitialTickAdvance })},
+		{Section: member, Flag: "listen-peer-urls", Default: "http://localhost:2380", Help: "URLs to listen on for other members.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Listen.Peer })},
+		{Section: member, Flag: "listen-client-urls", Default: "http://localhost:2379", Help: "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is set.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Listen.Client })},
+		{Section: member, Flag: "listen-client-http-urls", Default: "", Help: "URLs to listen on for HTTP alone; --listen-client-urls then serves gRPC alone.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Listen.ClientHTTP })},
+		{Section: member, Flag: "max-snapshots", Default: "5", Help: "How many snapshot files stay; 0 keeps all.",
+			Deprecated: "--max-snapshots is deprecated and goes with etcd 3.8",
+			kind:       into(parseSize, func(c *Config) *uint { return &c.Storage.MaxSnapshots })},
+		{Section: member, Flag: "max-wals", Default: "5", Help: "How many files of the log stay that are no longer needed; 0 keeps all.",
+			kind: into(parseSize, func(c *Config) *uint { return &c.Storage.MaxWALs })},
+		{Section: member, Flag: "memory-mlock", Default: "false", Help: "Keep the pages of the store in memory, away from the swap.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Storage.Mlock })},
+		{Section: member, Flag: "quota-backend-bytes", Default: "0", Help: "Bytes that the store may take before writes are refused; 0 means 2 GiB, a negative number no quota.",
+			kind: into(parseInt64, func(c *Config) *int64 { return &c.Storage.QuotaBytes })},
+		{Section: member, Flag: "backend-bbolt-freelist-type", Default: "map", Help: "How the store keeps its list of free pages: map or array.",
+			kind: into(oneOf("map", "array"), func(c *Config) *string { return &c.Storage.FreelistType })},
+		{Section: member, Flag: "backend-batch-interval", Default: "0s", Help: "The longest time between two commits of the store; 0 leaves the choice to the store.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Storage.BatchInterval })},
+		{Section: member, Flag: "backend-batch-limit", Default: "0", Help: "The most operations in one commit of the store; 0 leaves the choice to the store.",
+			kind: into(parseInt, func(c *Config) *int { return &c.Storage.BatchLimit })},
+	}
+}
+
+func limitRows() []Row {
+	return []Row{
+		{Section: member, Flag: "max-txn-ops", Default: "128", Help: "The most operations in one transaction.",
+			kind: into(parseSize, func(c *Config) *uint { return &c.Limits.TxnOps })},
+		{Section: member, Flag: "max-request-bytes", Default: "1572864", Help: "The most bytes in one request.",
+			kind: into(parseSize, func(c *Config) *uint { return &c.Limits.RequestBytes })},
+		{Section: member, Flag: "max-concurrent-streams", Default: "4294967295", Help: "The most streams that a client may hold open on one connection.",
+			kind: into(parseUint32, func(c *Config) *uint32 { return &c.Limits.Streams })},
+		{Section: member, Flag: "grpc-keepalive-min-time", Default: "5s", Help: "How long a client must wait between two pings.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.KeepAlive.MinTime })},
+		{Section: member, Flag: "grpc-keepalive-interval", Default: "2h", Help: "How long a connection may be idle before the server pings it; 0 for never.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.KeepAlive.Interval })},
+		{Section: member, Flag: "grpc-keepalive-timeout", Default: "20s", Help: "How long the answer to a ping may take before the connection is closed; 0 for any time.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.KeepAlive.Timeout })},
+		{Section: member, Flag: "socket-reuse-port", Key: "socket-options.reuse-port", Default: "false", Help: "Listen with SO_REUSEPORT, so that a port in use can be bound again.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Listen.ReusePort })},
+		{Section: member, Flag: "socket-reuse-address", Key: "socket-options.reuse-address", Default: "false", Help: "Listen with SO_REUSEADDR, so that an address in TIME_WAIT can be bound.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Listen.ReuseAddress })},
+		{Section: member, Flag: "enable-grpc-gateway", Default: "true", Help: "Serve gRPC as JSON over HTTP too.",
+			kind: checked(parseBool)},
+		{Section: member, Flag: "raft-read-timeout", Default: "5s", Help: "How long a read on a connection between members may take; at least 5s.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Listen.PeerRead })},
+		{Section: member, Flag: "raft-write-timeout", Default: "5s", Help: "How long a write on a connection between members may take; at least 5s.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Listen.PeerWrite })},
+		{Section: member, Flag: "feature-gates", Default: "", Help: "Features to switch on or off, as Name=true,Name=false.",
+			kind: gatesKind()},
+	}
+}
+
+func clusterRows() []Row {
+	return []Row{
+		{Section: clustering, Flag: "initial-advertise-peer-urls", Default: "http://localhost:2380", Help: "The URLs at which other members reach this one; --initial-cluster must have the same.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Cluster.AdvertisePeer })},
+		{Section: clustering, Flag: "initial-cluster", Default: "default=http://localhost:2380", Help: "All members of a new cluster, as NAME=URL,NAME=URL. Only the first start looks at it. Without it: this member alone.",
+			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Initial })},
+		{Section: clustering, Flag: "initial-cluster-state", Default: "new", Help: "new, or existing for a member that joins a running cluster. Only the first start looks at it.",
+			kind: textual(into(either("new", "existing"), func(c *Config) *bool { return &c.Cluster.Existing }))},
+		{Section: clustering, Flag: "initial-cluster-token", Default: "etcd-cluster", Help: "A text that makes the identity of the cluster and its members unique. Only the first start looks at it.",
+			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Token })},
+		{Section: clustering, Flag: "advertise-client-urls", Default: "http://localhost:2379", Help: "The URLs at which clients reach this member.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Cluster.AdvertiseClient })},
+		{Section: clustering, Flag: "strict-reconfig-check", Default: "true", Help: "Refuse a change of members that would cost the quorum.",
+			Later: laterMembers, kind: checked(parseBool)},
+		{Section: clustering, Flag: "pre-vote", Default: "true", Help: "Ask for votes before an election, so that a member that was cut off disturbs nobody when it is back.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Raft.PreVote })},
+		{Section: clustering, Flag: "auto-compaction-retention", Default: "0", Help: "How much history automatic compaction leaves: hours, a duration, or a number of revisions; 0 turns it off.",
+			Later: laterCompaction, kind: checked(parseRetention)},
+		{Section: clustering, Flag: "auto-compaction-mode", Default: "periodic", Help: "What --auto-compaction-retention counts: periodic for time, revision for revisions.",
+			kind: checked(oneOf("periodic", "revision"))},
+		{Section: clustering, Flag: "v2-deprecation", Default: "write-only", Help: "The stage in the removal of the old v2 store. It has no effect.",
+			Deprecated: "--v2-deprecation has no effect and goes with etcd 3.8",
+			kind:       checked(oneOf("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"))},
+	}
+}
+
+func discoveryRows() []Row {
+	rows := []Row{
+		{Flag: "discovery", Default: "", Help: "The URL of a discovery token (v2 protocol).", kind: checked(parseText)},
+		{Flag: "discovery-token", Default: "", Help: "The token of the cluster to find (v3 protocol).", kind: checked(parseText)},
+		{Flag: "discovery-endpoints", Default: "", Help: "The endpoints of the cluster that serves discovery (v3 protocol).", kind: checked(parseList)},
+		{Flag: "discovery-dial-timeout", Default: "2s", Help: "How long a connection to the discovery cluster may take.", kind: checked(parseDuration)},
+		{Flag: "discovery-request-timeout", Default: "5s", Help: "How long a request to the discovery cluster may take.", kind: checked(parseDuration)},
+		{Flag: "discovery-keepalive-time", Default: "2s", Help: "How long a connection to the discovery cluster may be idle before a ping.", kind: checked(parseDuration)},
+		{Flag: "discovery-keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.", kind: checked(parseDuration)},
+		{Flag: "discovery-insecure-transport", Default: "true", Help: "Talk to the discovery cluster in plain text.", kind: checked(parseBool)},
+		{Flag: "discovery-insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificate of the discovery cluster; for tests.", kind: checked(parseBool)},
+		{Flag: "discovery-cert", Default: "", Help: "The client certificate for the discovery cluster.", kind: checked(parseText)},
+		{Flag: "discovery-key", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
+		{Flag: "discovery-cacert", Default: "", Help: "The authorities that the certificate of the discovery cluster is checked against.", kind: checked(parseText)},
+		{Flag: "discovery-user", Default: "", Help: "The user for the discovery cluster, NAME or NAME:PASSWORD.", kind: checked(parseText)},
+		{Flag: "discovery-password", Default: "", Help: "That user's password.", kind: checked(parseText)},
+		{Flag: "discovery-fallback", Default: "exit", Help: "What to do when discovery fails: exit. The proxy of old versions is gone.", kind: checked(oneOf("exit"))},
+		{Flag: "discovery-proxy", Default: "", Help: "An HTTP proxy to reach the discovery service through (v2 protocol).", kind: checked(parseText)},
+		{Flag: "discovery-srv", Default: "", Help: "The DNS domain whose SRV records name the members.", kind: checked(parseText)},
+		{Flag: "discovery-srv-name", Default: "", Help: "A suffix to the service name of those records.", kind: checked(parseText)},
+	}
+	return allLater(rows, clustering, laterDiscovery)
+}
+
+func tlsRows() []Row {
+	rows := []Row{
+		{Flag: "cert-file", Key: "client-transport-security.cert-file", Default: "", Help: "The server's certificate for clients.", kind: checked(parseText)},
+		{Flag: "key-file", Key: "client-transport-security.key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
+		{Flag: "client-cert-auth", Key: "client-transport-security.client-cert-auth", Default: "false", Help: "Ask every client for a certificate.", kind: checked(parseBool)},
+		{Flag: "client-cert-file", Key: "client-transport-security.client-cert-file", Default: "", Help: "A certificate for the server's own calls to itself.", kind: checked(parseText)},
+		{Flag: "client-key-file", Key: "client-transport-security.client-key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
+		{Flag: "client-crl-file", Default: "", Help: "Certificates of clients that are no longer good.", kind: checked(parseText)},
+		{Flag: "client-cert-allowed-hostname", Key: "client-transport-security.allowed-hostname", Default: "", Help: "Host names, one of which a client's certificate must carry.", kind: checked(parseList)},
+		{Flag: "trusted-ca-file", Key: "client-transport-security.trusted-ca-file", Default: "", Help: "The authorities that clients' certificates are checked against.", kind: checked(parseText)},
+		{Flag: "auto-tls", Key: "client-transport-security.auto-tls", Default: "false", Help: "Make a certificate for clients at the start.", kind: checked(parseBool)},
+		{Flag: "self-signed-cert-validity", Default: "1", Help: "How many years a certificate made at the start is good.", kind: checked(parseSize)},
+		{Flag: "cipher-suites", Default: "", Help: "The TLS cipher suites to offer; empty leaves the choice to Go.", kind: checked(parseList)},
+		{Flag: "cors", Default: "*", Help: "Origins that browsers may call from; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
+		{Flag: "host-whitelist", Default: "*", Help: "Host names that plain HTTP requests may carry; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
+		{Flag: "tls-min-version", Default: "TLS1.2", Help: "The lowest TLS version: TLS1.2 or TLS1.3.", kind: checked(oneOf("", "TLS1.2", "TLS1.3"))},
+		{Flag: "tls-max-version", Default: "", Help: "The highest TLS version: TLS1.2, TLS1.3, or empty for Go's choice.", kind: checked(oneOf("", "TLS1.2", "TLS1.3"))},
+	}
+	return allLater(rows, security, laterTLS)
+}
+
+func peerTLSRows() []Row {
+	rows := []Row{
+		{Flag: "peer-cert-file", Key: "peer-transport-security.cert-file", Default: "", Help: "The certificate for other members.", kind: checked(parseText)},
+		{Flag: "peer-key-file", Key: "peer-transport-security.key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
+		{Flag: "peer-client-cert-auth", Key: "peer-transport-security.client-cert-auth", Default: "false", Help: "Ask every other member for a certificate.", kind: checked(parseBool)},
+		{Flag: "peer-client-cert-file", Key: "peer-transport-security.client-cert-file", Default: "", Help: "A certificate for calls to other members.", kind: checked(parseText)},
+		{Flag: "peer-client-key-file", Key: "peer-transport-security.client-key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
+		{Flag: "peer-trusted-ca-file", Key: "peer-transport-security.trusted-ca-file", Default: "", Help: "The authorities that members' certificates are checked against.", kind: checked(parseText)},
+		{Flag: "peer-cert-allowed-cn", Key: "peer-transport-security.allowed-cn", Default: "", Help: "Common names, one of which a member's certificate must carry.", kind: checked(parseList)},
+		{Flag: "peer-cert-allowed-hostname", Key: "peer-transport-security.allowed-hostname", Default: "", Help: "Host names, one of which a member's certificate must carry.", kind: checked(parseList)},
+		{Flag: "peer-auto-tls", Key: "peer-transport-security.auto-tls", Default: "false", Help: "Make a certificate for other members at the start.", kind: checked(parseBool)},
+		{Flag: "peer-crl-file", Default: "", Help: "Certificates of members that are no longer good.", kind: checked(parseText)},
+		{Flag: "peer-skip-client-san-verification", Key: "peer-transport-security.skip-client-san-verification", Default: "false", Help: "Do not compare a member's address with its certificate.", kind: checked(parseBool)},
+	}
+	return allLater(rows, security, laterTLS)
+}
+
+func authRows() []Row {
+	return []Row{
+		{Section: authn, Flag: "auth-token", Default: "simple", Help: "The kind of token that a user gets, and its options: simple or jwt,…", Later: laterAuth, kind: checked(parseText)},
+		{Section: authn, Flag: "bcrypt-cost", Default: "10", Help: "The cost of a password's hash, 4 to 31.", Later: laterAuth, kind: checked(parseSize)},
+		{Section: authn, Flag: "auth-token-ttl", Default: "300", Help: "Seconds that a simple token is good for.", Later: laterAuth, kind: checked(parseSize)},
+	}
+}
+
+func outputRows() []Row {
+	return []Row{
+		{Section: monitoring, Flag: "enable-pprof", Default: "false", Help: "Serve Go's profiles under /debug/pprof/ on the client URLs.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Monitoring.Pprof })},
+		{Section: monitoring, Flag: "metrics", Default: "basic", Help: "How much the metrics tell: basic, or extensive for a histogram of every RPC.",
+			kind: textual(into(either("basic", "extensive"), func(c *Config) *bool { return &c.Monitoring.Extensive }))},
+		{Section: monitoring, Flag: "listen-metrics-urls", Default: "", Help: "More URLs to listen on, for /metrics and the health checks alone.",
+			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Listen.Metrics })},
+		{Section: logging, Flag: "logger", Default: "zap", Help: "The kind of log: zap.",
+			kind: checked(oneOf("zap"))},
+		{Section: logging, Flag: "log-outputs", Default: "default", Help: "Where the log goes: stderr, stdout, systemd/journal or paths of files. The default is the journal under systemd, else stderr.",
+			kind: into(parseList, func(c *Config) *[]string { return &c.Logging.Outputs })},
+		{Section: logging, Flag: "log-level", Default: "info", Help: "The least important line to log: debug, info, warn, error, panic or fatal.",
+			kind: into(oneOf("debug", "info", "warn", "error", "panic", "fatal"), func(c *Config) *string { return &c.Logging.Level })},
+		{Section: logging, Flag: "log-format", Default: "json", Help: "json or console.",
+			kind: into(oneOf("json", "console"), func(c *Config) *string { return &c.Logging.Format })},
+		{Section: logging, Flag: "enable-log-rotation", Default: "false", Help: "Rotate the one file of --log-outputs.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Logging.Rotate })},
+		{Section: logging, Flag: "log-rotation-config-json", Default: defaultRotation, Help: "When to rotate: maxsize in MB, maxage in days, maxbackups (0 for no bound), localtime for names in local time, compress for gzip.",
+			kind: into(parseText, func(c *Config) *string { return &c.Logging.Rotation })},
+		{Section: logging, Flag: "warning-unary-request-duration", Default: "300ms", Help: "A request that takes longer is logged.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Limits.WarnUnary })},
+	}
+}
+
+func tracingRows() []Row {
+	rows := []Row{
+		{Flag: "enable-distributed-tracing", Default: "false", Help: "Send traces to a collector.", kind: checked(parseBool)},
+		{Flag: "distributed-tracing-address", Default: "localhost:4317", Help: "The collector's address.", kind: checked(parseText)},
+		{Flag: "distributed-tracing-service-name", Default: "etcd", Help: "The service's name in traces, one for all members.", kind: checked(parseText)},
+		{Flag: "distributed-tracing-instance-id", Default: "", Help: "This member's name in traces.", kind: checked(parseText)},
+		{Flag: "distributed-tracing-sampling-rate", Default: "0", Help: "How many of a million spans are sent.", kind: checked(parseInt)},
+	}
+	return allLater(rows, tracing, laterTracing)
+}
+
+func featureRows() []Row {
+	return []Row{
+		{Section: features, Flag: "corrupt-check-time", Default: "0s", Help: "How often members compare their data; 0 for never.", Later: laterChecks, kind: checked(parseDuration)},
+		{Section: features, Flag: "compact-hash-check-time", Default: "1m", Help: "How often the leader compares hashes after compactions.", Later: laterChecks, kind: checked(parseDuration)},
+		{Section: features, Flag: "compaction-batch-limit", Default: "1000", Help: "The most revisions that one step of a compaction removes.", Later: laterCompaction, kind: checked(parseInt)},
+		{Section: features, Flag: "compaction-sleep-interval", Default: "0s", Help: "The pause between two steps of a compaction; 0 leaves the choice to the store.", Later: laterCompaction, kind: checked(parseDuration)},
+		{Section: features, Flag: "watch-progress-notify-interval", Default: "10m", Help: "How often an idle watcher that asked for it is told the revision.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Limits.WatchProgress })},
+		{Section: features, Flag: "warning-apply-duration", Default: "100ms", Help: "An entry that takes longer to apply is logged.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Limits.WarnApply })},
+		{Section: features, Flag: "bootstrap-defrag-threshold-megabytes", Default: "0", Help: "Defragment at the start where that frees at least so much; 0 for never.", Later: laterDefrag, kind: checked(parseSize)},
+		{Section: features, Flag: "max-learners", Default: "1", Help: "The most learners in the cluster.", Later: laterMembers, kind: checked(parseInt)},
+		{Section: features, Flag: "downgrade-check-time", Default: "5s", Help: "How often the leader looks after a downgrade.", Later: laterDowngrade, kind: checked(parseDuration)},
+		{Section: features, Flag: "snapshot-catchup-entries", Default: "5000", Help: "How many entries stay in the log behind a snapshot for a follower that lags.",
+			kind: into(parseUint, func(c *Config) *uint64 { return &c.Raft.CatchUpEntries })},
+		{Section: unsafe, Flag: "force-new-cluster", Default: "false", Help: "Start as the only member of a new cluster with the old data.", Later: laterDisaster, kind: checked(parseBool)},
+		{Section: unsafe, Flag: "unsafe-no-fsync", Default: "false", Help: "Do not wait for the disk. A crash loses acknowledged writes.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Storage.NoSync })},
+	}
+}
+
+// allLater fills in what a whole part of the table has in common; a row keeps what it says itself.
+func allLater(rows []Row, section, later string) []Row {
+	for i := range rows {
+		rows[i].Section = section
+		if rows[i].Later == "" {
+			rows[i].Later = later
+		}
+	}
+	return rows
+}
