@@ -17,6 +17,8 @@
 // Callers: storage/store (which writes whatever it is given), apply and the offline tools (which choose what).
 package schema
 
+import "bytes"
+
 // Bucket names one bucket of the state file. The zero value names none.
 type Bucket struct {
 	// ID is the bucket's place in Buckets: a small number that arrays can be indexed by.
@@ -49,30 +51,30 @@ func Buckets() []Bucket {
 	return []Bucket{Key, Meta, Lease, Alarm, Cluster, Members, MembersRemoved, Auth, AuthUsers, AuthRoles}
 }
 
-// Keys of bucket meta, with the first version that writes them.
-const (
-	ConsistentIndexKey  = "consistent_index"    // 8 bytes big-endian: the log index that the file's state ends with
-	ScheduledCompactKey = "scheduledCompactRev" // revision: a compaction that was decided
-	FinishedCompactKey  = "finishedCompactRev"  // revision: the newest compaction whose deletes are all done
-	TermKey             = "term"                // 8 bytes big-endian: the term of that index; since 3.5
-	ConfStateKey        = "confState"           // JSON; since 3.5
-	StorageVersionKey   = "storageVersion"      // text, such as "3.7.0"; since 3.6
+// Keys of bucket meta, with the first version that writes them. The bytes are never changed.
+var (
+	ConsistentIndexKey  = []byte("consistent_index")    // 8 bytes big-endian: the log index that the file's state ends with
+	ScheduledCompactKey = []byte("scheduledCompactRev") // revision: a compaction that was decided
+	FinishedCompactKey  = []byte("finishedCompactRev")  // revision: the newest compaction whose deletes are all done
+	TermKey             = []byte("term")                // 8 bytes big-endian: the term of that index; since 3.5
+	ConfStateKey        = []byte("confState")           // JSON; since 3.5
+	StorageVersionKey   = []byte("storageVersion")      // text, such as "3.7.0"; since 3.6
 )
 
 // Keys of bucket cluster, since 3.5.
-const (
-	ClusterVersionKey = "clusterVersion" // text, such as "3.7.0"
-	DowngradeKey      = "downgrade"      // JSON
+var (
+	ClusterVersionKey = []byte("clusterVersion") // text, such as "3.7.0"
+	DowngradeKey      = []byte("downgrade")      // JSON
 )
 
 // Keys of bucket auth.
-const (
-	AuthEnabledKey  = "authEnabled"  // one byte, 0 or 1
-	AuthRevisionKey = "authRevision" // 8 bytes big-endian; a new file has 1
+var (
+	AuthEnabledKey  = []byte("authEnabled")  // one byte, 0 or 1
+	AuthRevisionKey = []byte("authRevision") // 8 bytes big-endian; a new file has 1
 )
 
 // Removed is the value of each key in bucket members_removed.
-const Removed = "removed"
+var Removed = []byte("removed")
 
 // NotHashed tells whether a key stays out of the hash of the whole file: index and term move without any
 // user's doing, and storageVersion is a member's own.
@@ -80,9 +82,5 @@ func NotHashed(b Bucket, key []byte) bool {
 	if b != Meta {
 		return false
 	}
-	switch string(key) {
-	case TermKey, ConsistentIndexKey, StorageVersionKey:
-		return true
-	}
-	return false
+	return bytes.Equal(key, TermKey) || bytes.Equal(key, ConsistentIndexKey) || bytes.Equal(key, StorageVersionKey)
 }

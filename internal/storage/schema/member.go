@@ -8,21 +8,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// Member is one member as bucket members, conf changes and the peers' /members answer hold it.
+// Member is one member as bucket members, conf changes and the peers' /members answer hold it. Name and
+// ClientURLs are what the member publishes of itself once it has started.
 type Member struct {
-	ID uint64 `json:"id"`
-	RaftAttributes
-	Attributes
-}
-
-// RaftAttributes is what a member is added and updated with.
-type RaftAttributes struct {
-	PeerURLs  []string `json:"peerURLs"`
-	IsLearner bool     `json:"isLearner,omitempty"`
-}
-
-// Attributes is what a member publishes of itself once it has started.
-type Attributes struct {
+	ID         uint64   `json:"id"`
+	PeerURLs   []string `json:"peerURLs"`
+	IsLearner  bool     `json:"isLearner,omitempty"`
 	Name       string   `json:"name,omitempty"`
 	ClientURLs []string `json:"clientURLs,omitempty"`
 }
@@ -70,8 +61,8 @@ func ParseDowngrade(b []byte) (Downgrade, error) {
 	return d, nil
 }
 
-// EncodeConfState gives the JSON of a membership configuration, bytes as etcd's.
-func EncodeConfState(cs *raftpb.ConfState) []byte { return encodeJSON(cs) }
+// ConfStateJSON gives the JSON of a membership configuration, bytes as etcd's.
+func ConfStateJSON(cs *raftpb.ConfState) []byte { return encodeJSON(cs) }
 
 // ParseConfState reads the JSON of a membership configuration. ErrMalformed where b is none.
 func ParseConfState(b []byte) (*raftpb.ConfState, error) {

@@ -30,16 +30,17 @@ func TestRevisionKeySortsAndParses(t *testing.T) {
 // The bytes below were read out of a directory of etcd 3.7.3.
 func TestBytesAreEtcds(t *testing.T) {
 	member := Member{
-		ID:             12059357587627211260,
-		RaftAttributes: RaftAttributes{PeerURLs: []string{"http://127.0.0.1:41101"}},
-		Attributes:     Attributes{Name: "one", ClientURLs: []string{"http://127.0.0.1:41100"}},
+		ID:         12059357587627211260,
+		PeerURLs:   []string{"http://127.0.0.1:41101"},
+		Name:       "one",
+		ClientURLs: []string{"http://127.0.0.1:41100"},
 	}
-	learner := Member{ID: 7, RaftAttributes: RaftAttributes{PeerURLs: []string{"http://h:1", "http://h:2"}, IsLearner: true}}
+	learner := Member{ID: 7, PeerURLs: []string{"http://h:1", "http://h:2"}, IsLearner: true}
 	for _, c := range []struct{ got, want string }{
 		{string(EncodeMember(member)), `{"id":12059357587627211260,"peerURLs":["http://127.0.0.1:41101"],"name":"one","clientURLs":["http://127.0.0.1:41100"]}`},
 		{string(EncodeMember(learner)), `{"id":7,"peerURLs":["http://h:1","http://h:2"],"isLearner":true}`},
 		{string(MemberKey(12059357587627211260)), "a75b71d52dee79fc"},
-		{string(EncodeConfState(&raftpb.ConfState{Voters: []uint64{12059357587627211260}, AutoLeave: new(bool)})), `{"voters":[12059357587627211260],"auto_leave":false}`},
+		{string(ConfStateJSON(&raftpb.ConfState{Voters: []uint64{12059357587627211260}, AutoLeave: new(bool)})), `{"voters":[12059357587627211260],"auto_leave":false}`},
 		{string(EncodeDowngrade(Downgrade{})), `{"target-version":"","enabled":false}`},
 		{string(RevisionKey(Revision{2, 0}, true)), "\x00\x00\x00\x00\x00\x00\x00\x02_\x00\x00\x00\x00\x00\x00\x00\x00t"},
 		{string(AppendLease(nil, 1, 300, 0)), "\x08\x01\x10\xac\x02"},
@@ -115,7 +116,7 @@ func FuzzMemberJSON(f *testing.F) {
 			}
 		}
 		if cs, err := ParseConfState(b); err == nil {
-			again, err := ParseConfState(EncodeConfState(cs))
+			again, err := ParseConfState(ConfStateJSON(cs))
 			if err != nil || len(again.Voters) != len(cs.Voters) {
 				t.Fatalf("confState %q came back as %v, %v", b, again, err)
 			}
