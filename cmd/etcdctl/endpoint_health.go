@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/cmd/etcdctl/output"
+)
+
+const endpointHealthHelp = `Asks each endpoint for a linearizable read, which needs a leader and a majority, and for alarms. Exit status 1 where one is
+not healthy.`
+
+// The key that a health check reads; it need not exist.
+const healthKey = "health"
+
+func (a *app) endpointHealth(cluster *bool) *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "Checks that each endpoint can commit",
+		Long:  endpointHealthHelp,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.prepare(cmd, []output.Health(nil))
+			if err != nil {
+				return err
+			}
+			endpoints, err := a.eachOf(*cluster)
+			if err != nil {
+				return err
+			}
+			answers := a.checkAll(endpoints)
+			if err := c.Print(answers); err != nil {
+				return printed(err)
+			}
+			for _, h := range answers {
+				if h.Error != "" {
+					return &exitError{status: statusError, err: errors.New("unhealthy cluster"), hint: a.ill(answers)}
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// checkAll asks all endpoints at once; the answers stand in the endpoints' order.
+func (a *app) checkAll(endpoints []string) []output.Health {
+	if len(endpoints) == 0 {
+		return nil
+	}
+	answers := make([]output.Health, len(endpoints))
+	var wg sync.WaitGroup
+	for i, ep := range endpoints {
+		wg.Go(func() { answers[i] = a.check(ep) })
+	}
+	wg.Wait()
+	return answers
+}
+
+func (a *app) check(endpoint string) output.Health {
+	h := output.Health{Endpoint: endpoint}
+	c, err := a.client([]string{endpoint})
+	if err != nil {
+		h.Error = err.Error()
+		return h
+	}
+	defer closeQuietly(c)
+	ctx, cancel := a.timed()
+	defer cancel()
+	begin := time.Now()
+	_, err = c.Get(ctx, healthKey)
+	h.Took = time.Since(begin).String()
+	// a refusal for want of permission went through consensus too
+	if err != nil && !errors.Is(err, rpctypes.ErrPermissionDenied) {
+		h.Error = err.Error()
+		return h
+	}
+	h.Error = alarmsOf(ctx, c)
+	h.Healthy = h.Error == ""
+	return h
+}
+
+// alarmsOf names the alarms that are raised, "" where there is none.
+func alarmsOf(ctx context.Context, c *clientv3.Client) string {
+	r, err := c.AlarmList(ctx)
+	if err != nil {
+		return "Unable to fetch the alarm list"
+	}
+	if len(r.Alarms) == 0 {
+		return ""
+	}
+	text := "Active Alarm(s): "
+	for _, alarm := range r.Alarms {
+		switch alarm.Alarm {
+		case pb.AlarmType_NOSPACE:
+			text += "NOSPACE "
+		case pb.AlarmType_CORRUPT:
+			text += "CORRUPT "
+		default:
+			text += "UNKNOWN "
+		}
+	}
+	return text
+}
+
+// ill says what is wrong with the endpoints that gave no answer.
+func (a *app) ill(answers []output.Health) string {
+	var silent []string
+	for _, h := range answers {
+		if h.Error == context.DeadlineExceeded.Error() {
+			silent = append(silent, h.Endpoint)
+		}
+	}
+	if len(silent) == 0 {
+		return ""
+	}
+	return a.hint(context.DeadlineExceeded, silent)
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const optionsHelp = `Lists the flags that every command takes. Each can be set in the environment too: --dial-timeout is
+ETCDCTL_DIAL_TIMEOUT. A flag on the command line wins.`
+
+func (a *app) options(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "options",
+		Short:   "Lists the flags that every command takes",
+		Long:    optionsHelp,
+		GroupID: groupOther,
+		Run: func(*cobra.Command, []string) {
+			shown := pflag.NewFlagSet("global", pflag.ContinueOnError)
+			root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+				visible := *f
+				visible.Hidden = false
+				for _, r := range refusedFlags() {
+					if r.name == f.Name {
+						visible.Usage += " [" + r.what + ": not in this version yet]"
+					}
+				}
+				shown.AddFlag(&visible)
+			})
+			fmt.Fprint(a.out, "The following options can be passed to any command:\n\n", shown.FlagUsages())
+		},
+	}
+}

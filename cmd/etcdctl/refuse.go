@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// notYet lists the commands of etcdctl that are not in this version. Each is refused by name.
+func notYet() []string {
+	return []string{
+		"alarm disarm",
+		"auth",
+		"check",
+		"defrag",
+		"downgrade",
+		"make-mirror",
+		"member add",
+		"member promote",
+		"member remove",
+		"member update",
+		"migrate",
+		"move-leader",
+		"role",
+		"snapshot",
+		"user",
+	}
+}
+
+// refuseNames adds a hidden command for every name of notYet, whose only act is to say so.
+func refuseNames(root *cobra.Command) {
+	for _, name := range notYet() {
+		parent, words := root, strings.Fields(name)
+		for _, c := range root.Commands() {
+			if len(words) == 2 && c.Name() == words[0] {
+				parent = c
+			}
+		}
+		parent.AddCommand(&cobra.Command{
+			Use:                words[len(words)-1],
+			Hidden:             true,
+			DisableFlagParsing: true, // also with flags it gets the same answer
+			RunE: func(*cobra.Command, []string) error {
+				return fail(statusBadFeature, "%s is not supported by this version of etcdctl yet; nothing was done", name)
+			},
+		})
+	}
+}
+
+// A flag that is parsed but refused when it is set to something else than its default.
+type refusedFlag struct {
+	name, short, what string
+	text              bool   // takes a string, default ""; else a bool
+	on                bool   // a bool's default
+	help              string // as it will be when it works
+}
+
+func refusedFlags() []refusedFlag {
+	const tls, auth, srv = "TLS", "authentication", "discovery by DNS"
+	return []refusedFlag{
+		{name: "cacert", what: tls, text: true, help: "trust servers whose certificate is signed by this bundle of CAs"},
+		{name: "cert", what: tls, text: true, help: "certificate to show to the servers"},
+		{name: "key", what: tls, text: true, help: "key of --cert"},
+		{name: "insecure-skip-tls-verify", what: tls, help: "do not verify the servers' certificates (for tests only)"},
+		{name: "insecure-transport", what: tls, on: true, help: "talk without TLS"},
+		{name: "user", what: auth, text: true, help: "user name, or name:password; without a password it is asked for"},
+		{name: "password", what: auth, text: true, help: "password of --user"},
+		{name: "auth-jwt-token", what: auth, text: true, help: "JSON web token to use in place of --user and --password"},
+		{name: "discovery-srv", short: "d", what: srv, text: true, help: "domain whose SRV records name the endpoints"},
+		{name: "discovery-srv-name", what: srv, text: true, help: "service name to add to the SRV query"},
+		{name: "insecure-discovery", what: srv, on: true, help: "accept endpoints without TLS from SRV records"},
+	}
+}
+
+func bindRefused(fs *pflag.FlagSet) {
+	for _, f := range refusedFlags() {
+		if f.text {
+			fs.StringP(f.name, f.short, "", f.help)
+		} else {
+			fs.BoolP(f.name, f.short, f.on, f.help)
+		}
+	}
+}
+
+// refuseFlags fails on the first flag, by the command line or the environment, that asks for what is not there yet.
+func refuseFlags(fs *pflag.FlagSet) error {
+	for _, r := range refusedFlags() {
+		if f := fs.Lookup(r.name); f != nil && f.Value.String() != f.DefValue {
+			return fail(statusBadFeature, "--%s (%s): %s is not supported by this version of etcdctl yet; nothing was done", r.name, envName(r.name), r.what)
+		}
+	}
+	return nil
+}
+
+// refuseSecure fails on endpoints that need TLS.
+func refuseSecure(endpoints []string) error {
+	for _, ep := range endpoints {
+		if strings.HasPrefix(ep, "https://") || strings.HasPrefix(ep, "unixs://") {
+			return fail(statusBadFeature, "endpoint %s: TLS is not supported by this version of etcdctl yet; nothing was done", ep)
+		}
+	}
+	return nil
+}
+
+// apiVersion checks ETCDCTL_API, which chose between two programs in one in older versions.
+func (a *app) apiVersion() error {
+	switch v := a.getenv("ETCDCTL_API"); v {
+	case "", "3":
+		return nil
+	case "2":
+		return fail(statusBadFeature, "ETCDCTL_API=2: the v2 commands are not supported by this version of etcdctl yet; unset it or set it to 3")
+	default:
+		return &exitError{status: statusError, err: fmt.Errorf("unsupported API version %s", v), hint: "set ETCDCTL_API to 3 or unset it"}
+	}
+}

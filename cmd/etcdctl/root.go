@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The groups of the help page.
+const (
+	groupKeys        = "keys"
+	groupCluster     = "cluster"
+	groupConcurrency = "concurrency"
+	groupOther       = "other"
+)
+
+const rootHelp = `etcdctl reads and changes the keys of an etcd cluster and shows how its members are.
+
+It asks the member on 127.0.0.1:2379 unless --endpoints or ETCDCTL_ENDPOINTS names others, one or more:
+
+  etcdctl --endpoints=10.0.0.1:2379,10.0.0.2:2379 endpoint status --cluster -w table
+
+When something is wrong, look here first:
+
+  etcdctl endpoint health --cluster      does every member answer and commit?
+  etcdctl endpoint status --cluster      who leads, how far is each, how large is its database?
+  etcdctl alarm list                     is the cluster out of space, or damaged?
+  etcdctl member list                    who belongs to it?`
+
+// root builds the tree of commands.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "etcdctl",
+		Short:         "Reads and changes the keys of an etcd cluster",
+		Long:          rootHelp + "\n\nNot in this version yet:\n" + wrapNames(notYet(), 100),
+		SuggestFor:    []string{"etcdctl"},
+		SilenceErrors: true, // report prints them
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.diag)
+	cobra.EnablePrefixMatching = true // "etcdctl comp 7", as etcd's
+
+	a.set.bind(root.PersistentFlags())
+	root.RegisterFlagCompletionFunc("write-out", oneOf("fields", "json", "protobuf", "simple", "table"))
+	root.AddGroup(
+		&cobra.Group{ID: groupKeys, Title: "Keys, watches and leases"},
+		&cobra.Group{ID: groupCluster, Title: "The cluster and its members"},
+		&cobra.Group{ID: groupConcurrency, Title: "Locks and elections"},
+		&cobra.Group{ID: groupOther, Title: "About etcdctl"},
+	)
+	root.SetHelpCommandGroupID(groupOther)
+	root.AddCommand(
+		a.put(), a.get(), a.del(), a.txn(), a.watch(), a.lease(), a.compaction(),
+		a.endpoint(), a.member(), a.alarm(),
+		a.lock(), a.elect(),
+		a.version(), a.options(root), a.completion(root),
+	)
+	refuseNames(root)
+	hideGlobalFlags(root)
+	return root
+}
+
+// hideGlobalFlags keeps the help of a verb to its own flags; `etcdctl options` lists the global ones.
+func hideGlobalFlags(root *cobra.Command) {
+	root.InitDefaultHelpFlag()
+	root.Flags().Lookup("help").Hidden = true
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		help(cmd, args)
+		fmt.Fprintln(cmd.OutOrStdout(), `Use "etcdctl options" for a list of global command-line options (applies to all commands).`)
+	})
+}
+
+// oneOf completes a flag with the words it takes.
+func oneOf(words ...string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveDefault)
+}
+
+// wrapNames lays names out in lines of at most width bytes, each indented.
+func wrapNames(names []string, width int) string {
+	var b strings.Builder
+	line := " "
+	for i, n := range names {
+		if i < len(names)-1 {
+			n += ","
+		}
+		if len(line)+1+len(n) > width {
+			fmt.Fprintln(&b, line)
+			line = " "
+		}
+		line += " " + n
+	}
+	return b.String() + line
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/version"
+)
+
+// The version of this program. The first two lines of `etcdctl version` name the etcd that it speaks as.
+const keelsonVersion = "0.1.0"
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Prints the version of etcdctl",
+		Long:    "Prints the version of etcd whose commands this etcdctl has, that of the API, and its own.",
+		GroupID: groupOther,
+		Run: func(*cobra.Command, []string) {
+			fmt.Fprintln(a.out, "etcdctl version:", version.Version)
+			fmt.Fprintln(a.out, "API version:", version.APIVersion)
+			fmt.Fprintln(a.out, "Keelson", keelsonVersion)
+		},
+	}
+}
