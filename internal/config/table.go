@@ -241,7 +241,7 @@ func outputRows() []Row {
 			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Listen.Metrics })},
 		{Section: logging, Flag: "logger", Default: "zap", Help: "The kind of log: zap.",
 			kind: checked(oneOf("zap"))},
-		{Section: logging, Flag: "log-outputs", Default: "default", Help: "Where the log goes: stderr, stdout, systemd/journal or paths of files. The default is the journal under systemd, else stderr.",
+		{Section: logging, Flag: "log-outputs", Default: "default", Help: "Where the log goes: stderr, stdout, systemd/journal or paths of files. The default is stderr.",
 			kind: into(parseList, func(c *Config) *[]string { return &c.Logging.Outputs })},
 		{Section: logging, Flag: "log-level", Default: "info", Help: "The least important line to log: debug, info, warn, error, panic or fatal.",
 			kind: into(oneOf("debug", "info", "warn", "error", "panic", "fatal"), func(c *Config) *string { return &c.Logging.Level })},
