@@ -61,6 +61,8 @@ type Cluster struct {
 	// Existing says that the member joins a cluster that runs already (--initial-cluster-state existing).
 	Existing bool
 	Token    string
+	// MaxLearners is how many learners the cluster may have; every member should have the same.
+	MaxLearners int
 }
 
 // Raft holds what steers elections and the length of the log.
