@@ -1,0 +1,219 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"hash/crc32"
+	"hash/maphash"
+
+	"keelson/internal/kit/wire"
+	"keelson/internal/storage/schema"
+)
+
+// hashCheckEvery is how many revisions a hash reads between two looks at its context: about 1 ms.
+const hashCheckEvery = 8192
+
+// CompactionHash is the hash of all revisions up to Rev, taken just before the compaction at Rev deleted
+// some of them; CompactRev is the compaction before it, -1 where there was none. Members compare them.
+type CompactionHash struct {
+	Hash            uint32
+	Rev, CompactRev int64
+}
+
+// Hash gives etcd's hash of the whole file, as it is once everything appended before the call is in it:
+// each bucket's name and all its keys and values but those that move by themselves.
+func (s *Store) Hash(ctx context.Context) (hash uint32, m Mark, err error) {
+	if err := s.queue.settled(ctx); err != nil {
+		return 0, Mark{}, err
+	}
+	known := make(map[string]schema.Bucket)
+	for _, b := range schema.Buckets() {
+		known[b.String()] = b
+	}
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	err = s.viewLong(func(tx *readTx) error {
+		defer forget(tx.Tx)
+		if m, err = tx.mark(); err != nil {
+			return err
+		}
+		n, names := 0, tx.Cursor()
+		for name, _ := names.First(); name != nil; name, _ = names.Next() {
+			b := known[string(name)]
+			h.Write(name)
+			c := tx.Tx.Bucket(name).Cursor()
+			for k, v := c.First(); k != nil; k, v = c.Next() {
+				if n++; n%hashCheckEvery == 0 && ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if !schema.NotHashed(b, k) {
+					h.Write(k)
+					h.Write(v)
+				}
+			}
+		}
+		return nil
+	})
+	return h.Sum32(), m, err
+}
+
+// HashKV gives etcd's hash of the revisions up to rev as a member sees them that was compacted at
+// compactRev (-1: never). The caller has synced the store past rev.
+//
+// It is CRC-32C over the name of bucket key, then key and value of each revision in order. One at or below
+// compactRev counts only if it is its key's live latest as of rev, unless no key is live at rev, when all
+// count; a tombstone exactly at compactRev never does. So members agree whether or not they have deleted yet.
+func (s *Store) HashKV(ctx context.Context, rev, compactRev int64) (hash uint32, err error) {
+	err = s.viewLong(func(tx *readTx) (err error) {
+		defer forget(tx.Tx)
+		h := kvHasher{ctx: ctx, tx: tx, rev: rev, compactRev: compactRev}
+		hash, err = h.sum()
+		return err
+	})
+	return hash, err
+}
+
+// CompactionHash gives the hash that was taken at the compaction at rev, if that is one of the last ten
+// since start. etcd answers a question for exactly such a revision with it.
+func (s *Store) CompactionHash(rev int64) (CompactionHash, bool) {
+	for _, h := range s.CompactionHashes() {
+		if h.Rev == rev {
+			return h, true
+		}
+	}
+	return CompactionHash{}, false
+}
+
+// CompactionHashes lists the hashes of the last ten compactions since start, oldest first.
+func (s *Store) CompactionHashes() []CompactionHash {
+	s.compact.mu.Lock()
+	defer s.compact.mu.Unlock()
+	return append([]CompactionHash(nil), s.compact.hashes...)
+}
+
+// kvHasher computes a HashKV in two passes: which key was last changed when, then the sum.
+type kvHasher struct {
+	ctx             context.Context
+	tx              *readTx
+	rev, compactRev int64
+	// tombstoneLives: a tombstone at rev itself counts as something live, as it does for the hash that is
+	// taken at a compaction.
+	tombstoneLives bool
+
+	seeds [2]maphash.Seed
+	// last is the newest change of each key in (from, rev].
+	last map[keySum]lastChange
+	n    int
+}
+
+// keySum stands for a key: 128 bits of two seeded hashes, so that a long walk needs no copies of keys and
+// two keys of a billion share one with a probability below 2^-68.
+type keySum [2]uint64
+
+type lastChange struct {
+	rev       schema.Revision
+	tombstone bool
+}
+
+func (h *kvHasher) sum() (uint32, error) {
+	h.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	h.last = make(map[keySum]lastChange)
+	if h.compactRev < 0 {
+		sum, _, err := h.pass(false)
+		return sum, err
+	}
+	live, err := h.findLast()
+	if err != nil {
+		return 0, err
+	}
+	sum, counted, err := h.pass(true)
+	if err == nil && !live && !counted {
+		sum, _, err = h.pass(false)
+	}
+	return sum, err
+}
+
+// findLast fills last, and tells whether a key changed in that span is live at rev. Where the compaction
+// at compactRev has finished, each key has at most one revision at or below it, and the walk starts above.
+func (h *kvHasher) findLast() (live bool, err error) {
+	finished, err := h.tx.rev(schema.FinishedCompactKey)
+	if err != nil {
+		return false, err
+	}
+	from := int64(0)
+	if finished >= h.compactRev {
+		from = h.compactRev + 1
+	}
+	err = h.walk(from, func(rev schema.Revision, tombstone bool, k, v []byte) error {
+		sum, err := h.keySum(k, v)
+		if err != nil {
+			return err
+		}
+		h.last[sum] = lastChange{rev, tombstone}
+		return nil
+	})
+	for _, l := range h.last {
+		live = live || !l.tombstone || h.tombstoneLives && l.rev.Main == h.rev
+	}
+	return live, err
+}
+
+func (h *kvHasher) keySum(k, v []byte) (keySum, error) {
+	key, err := keyOf(v)
+	if err != nil {
+		return keySum{}, h.tx.corrupt(k, err)
+	}
+	return keySum{maphash.Bytes(h.seeds[0], key), maphash.Bytes(h.seeds[1], key)}, nil
+}
+
+// keyOf gives the key of an encoded mvccpb.KeyValue, which is its first field.
+func keyOf(kv []byte) ([]byte, error) {
+	if len(kv) > 1 && kv[0] == 0x0a && kv[1] < 0x80 && 2+int(kv[1]) <= len(kv) {
+		return kv[2 : 2+int(kv[1])], nil
+	}
+	decoded, err := wire.ParseKeyValue(kv)
+	return decoded.Key, err
+}
+
+// pass sums the revisions up to rev, leaving out those that compaction makes dead if filter is set, and
+// tells whether one at or below compactRev was counted.
+func (h *kvHasher) pass(filter bool) (sum uint32, counted bool, err error) {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum = crc32.Update(0, table, []byte(schema.Key.String()))
+	err = h.walk(0, func(rev schema.Revision, tombstone bool, k, v []byte) error {
+		if filter && rev.Main <= h.compactRev {
+			key, err := h.keySum(k, v)
+			if err != nil {
+				return err
+			}
+			if l, ok := h.last[key]; tombstone || ok && l.rev != rev {
+				return nil
+			}
+			counted = true
+		}
+		if tombstone && rev.Main == h.compactRev {
+			return nil
+		}
+		sum = crc32.Update(crc32.Update(sum, table, k), table, v)
+		return nil
+	})
+	return sum, counted, err
+}
+
+// walk calls f for the revisions whose Main is in [from, rev], in order.
+func (h *kvHasher) walk(from int64, f func(rev schema.Revision, tombstone bool, k, v []byte) error) error {
+	c := h.tx.bucket(schema.Key).Cursor()
+	end := schema.RevisionKey(schema.Revision{Main: h.rev + 1}, false)
+	for k, v := c.Seek(schema.RevisionKey(schema.Revision{Main: from}, false)); k != nil && bytes.Compare(k, end) < 0; k, v = c.Next() {
+		if h.n++; h.n%hashCheckEvery == 0 && h.ctx.Err() != nil {
+			return h.ctx.Err()
+		}
+		rev, tombstone, err := schema.ParseRevisionKey(k)
+		if err != nil {
+			return h.tx.corrupt(k, err)
+		}
+		if err := f(rev, tombstone, k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
