@@ -295,9 +295,10 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+// refusals gives command lines, and what their errors say.
+func refusals() map[string]string {
 	client := " --advertise-client-urls=http://127.0.0.1:2379"
-	for line, want := range map[string]string{
+	return map[string]string{
 		"--nope":                   "usage: unknown flag --nope; etcd --help lists all",
 		"--data-di=x":              "did you mean --data-dir?",
 		"foo":                      `"foo" is not a valid flag`,
@@ -359,7 +360,11 @@ func TestRefusals(t *testing.T) {
 		"--cors=http://a":                                        "JSON gateway",
 		"--host-whitelist=a":                                     "JSON gateway",
 		"--client-cert-auth --trusted-ca-file=a":                 "TLS is not",
-	} {
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for line, want := range refusals() {
 		c, _, err := Parse(strings.Fields(line), nil, noFile)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, not %q (%v)", line, err, want, c != nil)

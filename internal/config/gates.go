@@ -110,3 +110,15 @@ func (c *Config) settleGates() (warnings []string, err error) {
 	}
 	return warnings, nil
 }
+
+// GateStages answers ALPHA or BETA for every name that --feature-gates takes.
+func GateStages() map[string]string {
+	stages := map[string]string{allAlpha: "ALPHA", allBeta: "BETA"}
+	for _, g := range gates() {
+		stages[g.name] = "ALPHA"
+		if g.beta {
+			stages[g.name] = "BETA"
+		}
+	}
+	return stages
+}
