@@ -64,7 +64,7 @@ func (c *call) observe(name string) error {
 	ctx, stop := untilSignal()
 	defer stop()
 	for r := range concurrency.NewElection(s, name).Observe(ctx) {
-		if err := c.Print(&r); err != nil {
+		if err := c.Print(r); err != nil {
 			return printed(err)
 		}
 	}

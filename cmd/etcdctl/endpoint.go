@@ -55,9 +55,7 @@ func (a *app) askEach(endpoints []string, what string, ask func(context.Context,
 		}
 		last = err
 		fmt.Fprintf(a.diag, "Failed to get the %s of endpoint %s (%v)\n", what, ep, err)
-		if h := a.hint(err, []string{ep}); h != "" {
-			fmt.Fprintln(a.diag, "Hint:", h)
-		}
+		a.tell(a.hint(err, []string{ep}))
 	}
 	return last
 }

@@ -94,10 +94,15 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	if e.err != nil {
 		fmt.Fprintln(a.diag, "Error:", e.err)
 	}
-	if e.hint != "" {
-		fmt.Fprintln(a.diag, "Hint:", strings.ReplaceAll(e.hint, "\n", "\n      "))
-	}
+	a.tell(e.hint)
 	return e.status
+}
+
+// tell prints a hint, "" for none.
+func (a *app) tell(hint string) {
+	if hint != "" {
+		fmt.Fprintln(a.diag, "Hint:", strings.ReplaceAll(hint, "\n", "\n      "))
+	}
 }
 
 // signalError ends the program after SIGINT or SIGTERM, silently.
