@@ -3,6 +3,8 @@ package watch
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"keelson/internal/kit/wire"
@@ -195,9 +197,10 @@ func (s *Stream) tick() {
 	seen := s.hub.dispatched.Load()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range s.watchers {
+	for _, id := range slices.Sorted(maps.Keys(s.watchers)) {
+		w := s.watchers[id]
 		if w.progress && w.quiet && !w.awake.Load() && w.start <= seen {
-			s.parts = append(s.parts, &wire.WatchResponse{Header: s.headerAt(seen), WatchID: w.id})
+			s.parts = append(s.parts, &wire.WatchResponse{Header: s.headerAt(seen), WatchID: id})
 		}
 		w.quiet = true
 	}
