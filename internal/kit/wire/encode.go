@@ -193,3 +193,15 @@ func (r *WatchResponse) AppendTo(dst []byte) []byte {
 	}
 	return dst
 }
+
+// Size is the encoded length of r in bytes.
+func (r *LeaseKeepAliveResponse) Size() int {
+	return sizeHeader(&r.Header) + sizeInt(uint64(r.ID)) + sizeInt(uint64(r.TTL))
+}
+
+// AppendTo appends r as an encoded etcdserverpb.LeaseKeepAliveResponse.
+func (r *LeaseKeepAliveResponse) AppendTo(dst []byte) []byte {
+	dst = appendHeader(dst, &r.Header)
+	dst = appendInt(dst, 2, uint64(r.ID))
+	return appendInt(dst, 3, uint64(r.TTL))
+}

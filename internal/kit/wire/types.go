@@ -86,3 +86,9 @@ type WatchResponse struct {
 	Fragment        bool
 	Events          []Event
 }
+
+// LeaseKeepAliveResponse answers one renewal. TTL is in seconds; 0 says that the lease is gone.
+type LeaseKeepAliveResponse struct {
+	Header  Header
+	ID, TTL int64
+}

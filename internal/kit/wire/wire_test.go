@@ -195,6 +195,12 @@ func TestAnswersEqualProtobuf(t *testing.T) {
 			m := new(pb.WatchResponse)
 			return m, func() answer { return watchOf(t, m) }
 		},
+		"keepalive": func() (proto.Message, func() answer) {
+			m := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{}}
+			return m, func() answer {
+				return &LeaseKeepAliveResponse{Header: *headerOf(m.Header), ID: m.ID, TTL: m.TTL}
+			}
+		},
 	}
 	for name, kind := range kinds {
 		for range rounds / 5 {

@@ -1,0 +1,39 @@
+package rpc
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// clusterService serves etcdserverpb.Cluster.
+type clusterService struct {
+	pb.UnsafeClusterServer
+	cluster Cluster
+}
+
+// MemberAdd refuses peer URLs that are not such before the member sees them.
+func (s *clusterService) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	if _, err := types.NewURLs(r.PeerURLs); err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	return s.cluster.MemberAdd(ctx, r)
+}
+
+func (s *clusterService) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	return s.cluster.MemberRemove(ctx, r)
+}
+
+func (s *clusterService) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	return s.cluster.MemberUpdate(ctx, r)
+}
+
+func (s *clusterService) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	return s.cluster.MemberList(ctx, r)
+}
+
+func (s *clusterService) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	return s.cluster.MemberPromote(ctx, r)
+}
