@@ -1,0 +1,48 @@
+# Everything that is built or checked, by name. `make check` is what CI runs first.
+GO      ?= go
+VERSION := $(shell git describe --always --dirty 2>/dev/null)
+SIM     ?= 10m
+BENCH   ?=
+
+.PHONY: build test race lint bench compat sim cluster check peers
+
+# Static binaries in bin/.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.gitSHA=$(VERSION)' -o bin/ ./cmd/...
+
+test:
+	$(GO) test ./...
+
+# What several goroutines touch, under the race detector.
+race:
+	$(GO) test -race ./internal/replica/... ./internal/state/... ./internal/storage/... ./internal/server/... ./internal/edge/...
+
+lint:
+	$(GO) vet ./...
+	cd tools && $(GO) build -o ../bin/.tools/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	bin/.tools/golangci-lint run ./...
+
+# Real etcd, built as a tool of its own module, to compare with.
+peers: bin/peers/etcd37/etcd
+bin/peers/etcd37/etcd: test/peers/etcd37/go.mod
+	mkdir -p $(@D)
+	cd test/peers/etcd37 && $(GO) build -o ../../../$(@D)/etcd go.etcd.io/etcd/server/v3 \
+		&& $(GO) build -o ../../../$(@D)/etcdctl go.etcd.io/etcd/etcdctl/v3 \
+		&& $(GO) build -o ../../../$(@D)/etcdutl go.etcd.io/etcd/etcdutl/v3
+
+compat: build peers
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
+
+# Keelson and etcd in turn, on this machine: rates, latencies, CPU an operation, ratios.
+bench: build peers
+	$(GO) run ./test/bench -bin bin -peer bin/peers/etcd37 $(BENCH)
+
+# Random schedules of crashes, partitions and lost writes, for as long as SIM says.
+sim:
+	$(GO) test -count=1 -timeout 0 ./test/sim -for $(SIM)
+
+# Three members in this terminal, stopped by Ctrl-C.
+cluster: build
+	$(GO) run ./test/cluster -bin bin -dir cluster
+
+check: lint test race

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"keelson/internal/apply"
+	"keelson/internal/kit/wire"
+	"keelson/internal/state/mvcc"
+)
+
+// KV reads and writes keys.
+type KV struct {
+	identity
+	kv       *mvcc.Store
+	proposer *proposer
+	reads    *reads
+	quota    *quota
+	reclaim  *reclaimer
+	opsMax   int
+}
+
+// A streamed range comes in chunks of at most this many keys or, but for one larger key, bytes: half a megabyte keeps
+// a slow reader cheap and the first answer soon.
+const (
+	streamChunkKeys  = 1000
+	streamChunkBytes = 512 << 10
+)
+
+// Range reads keys, at the newest revision or an older one that is not compacted.
+func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse, error) {
+	if err := checkRange(r); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx, r.Serializable); err != nil {
+		return nil, err
+	}
+	v := s.kv.View()
+	res, err := v.Range(ctx, apply.RangeOptions(r))
+	if err != nil {
+		return nil, err
+	}
+	if res.More {
+		// The next page will ask for this revision.
+		s.kv.RetainView(v, s.proposer.clock.Now().Add(pageHold))
+	}
+	return &wire.RangeResponse{Header: s.header(res.Rev), KVs: res.KVs, More: res.More, Count: res.Count}, nil
+}
+
+// RangeStream reads keys in key order and hands them to send in chunks. The last chunk has the header, the count and
+// whether the limit left keys out.
+func (s *KV) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*wire.RangeStreamResponse) error) error {
+	if err := checkStream(r); err != nil {
+		return err
+	}
+	if err := s.ready(ctx, r.Serializable); err != nil {
+		return err
+	}
+	v := s.kv.View()
+	o := apply.RangeOptions(r)
+	o.Order, o.Target = mvcc.SortNone, mvcc.ByKey
+	// One chunk is held back: the last one carries what is known at the end.
+	var held [][]byte
+	res, err := v.Walk(ctx, o, streamChunkKeys, streamChunkBytes, func(kvs [][]byte) error {
+		if held != nil {
+			if err := send(&wire.RangeStreamResponse{Range: wire.RangeResponse{KVs: held}}); err != nil {
+				return err
+			}
+		}
+		held = kvs
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	last := wire.RangeResponse{Header: s.header(res.Rev), KVs: held, More: res.More, Count: res.Count}
+	return send(&wire.RangeStreamResponse{Range: last})
+}
+
+// pageHold is how long the view of a page is kept for the next one: a reader that thinks for longer pays for a walk.
+const pageHold = time.Minute
+
+// ready returns once the view may be read: at once for a serializable read.
+func (s *KV) ready(ctx context.Context, serializable bool) error {
+	if serializable {
+		return nil
+	}
+	return s.reads.linearize(ctx)
+}
+
+// Put writes one key.
+func (s *KV) Put(ctx context.Context, r *pb.PutRequest) (*wire.PutResponse, error) {
+	if err := checkPut(r); err != nil {
+		return nil, err
+	}
+	if err := s.quota.allow(putCost(r)); err != nil {
+		return nil, err
+	}
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{Put: r})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*wire.PutResponse)
+	s.fill(resp.Header)
+	return resp, nil
+}
+
+// DeleteRange deletes keys. It is never refused for want of space.
+func (s *KV) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*wire.DeleteRangeResponse, error) {
+	if err := checkDelete(r); err != nil {
+		return nil, err
+	}
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{DeleteRange: r})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*wire.DeleteRangeResponse)
+	s.fill(resp.Header)
+	return resp, nil
+}
+
+// Txn runs a transaction: on a view if it can only read, through the log else.
+func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, error) {
+	if err := checkTxn(r, s.opsMax); err != nil {
+		return nil, err
+	}
+	if onlyReads, serializable := readOnly(r); onlyReads {
+		if err := s.ready(ctx, serializable); err != nil {
+			return nil, err
+		}
+		resp, err := apply.ReadTxn(ctx, s.kv.View(), r)
+		if err != nil {
+			return nil, err
+		}
+		s.fill(resp.Header)
+		return resp, nil
+	}
+	if err := s.quota.allow(txnCost(r)); err != nil {
+		return nil, err
+	}
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{Txn: r})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*wire.TxnResponse)
+	s.fill(resp.Header)
+	return resp, nil
+}
+
+// readOnly tells whether a transaction is ranges alone, and whether all of them are serializable.
+func readOnly(r *pb.TxnRequest) (onlyReads, serializable bool) {
+	serializable = true
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			rr := op.GetRequestRange()
+			if rr == nil {
+				return false, false
+			}
+			serializable = serializable && rr.Serializable
+		}
+	}
+	return true, serializable
+}
+
+// Compact forgets revisions below r.Revision. With Physical it answers once they have left the store.
+func (s *KV) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{Compaction: r})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*pb.CompactionResponse)
+	if r.Physical {
+		if err := s.reclaim.waitCompacted(ctx, res.Compacted); err != nil {
+			return nil, err
+		}
+	}
+	s.fillPB(resp.Header)
+	return resp, nil
+}

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"keelson/internal/kit/clock"
+	"keelson/internal/state/lease"
+)
+
+// Leases grants, renews and revokes. Only the leader knows when a lease expires: renewals and questions for the time
+// left go to it, on any member.
+type Leases struct {
+	identity
+	table    *lease.Table
+	proposer *proposer
+	reads    *reads
+	quota    *quota
+	clock    clock.Clock
+	leader   *leaderFinder
+}
+
+// leaseNotFoundTTL is the time left that is answered for a lease that isn't there.
+const leaseNotFoundTTL = -1
+
+// LeaseGrant makes a lease. Without an ID it gets one.
+func (s *Leases) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if err := s.quota.allow(leaseCostBytes); err != nil {
+		return nil, err
+	}
+	req := &pb.LeaseGrantRequest{TTL: r.TTL, ID: r.ID}
+	for req.ID == 0 {
+		req.ID = int64(s.proposer.waiters.ids.Next() & math.MaxInt64)
+	}
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{LeaseGrant: req})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*pb.LeaseGrantResponse)
+	s.fillPB(resp.Header)
+	return resp, nil
+}
+
+// LeaseRevoke ends a lease and deletes its keys.
+func (s *Leases) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{LeaseRevoke: &pb.LeaseRevokeRequest{ID: r.ID}})
+	if err != nil {
+		return nil, err
+	}
+	resp := res.Resp.(*pb.LeaseRevokeResponse)
+	s.fillPB(resp.Header)
+	return resp, nil
+}
+
+// LeaseRenew starts a lease's time anew and gives it in seconds, at the leader wherever that is.
+func (s *Leases) LeaseRenew(ctx context.Context, id int64) (int64, error) {
+	var ttl int64
+	err := s.leader.ask(ctx, func(ctx context.Context) error {
+		var err error
+		ttl, err = s.RenewHere(ctx, id)
+		return err
+	}, func(ctx context.Context, c Caller, urls []string) error {
+		var err error
+		ttl, err = c.LeaseRenew(ctx, urls, id)
+		return err
+	})
+	return ttl, err
+}
+
+// RenewHere renews a lease on this member, which must lead.
+func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
+	if err := s.reads.lead(ctx); err != nil {
+		return 0, err
+	}
+	if _, ok := s.table.Lookup(id); !ok {
+		// It may have been granted and not be applied here yet.
+		if err := s.reads.linearize(ctx); err != nil {
+			return 0, err
+		}
+	}
+	ttl, err := s.table.Renew(id, s.clock.Now())
+	if !errors.Is(err, lease.ErrExpired) {
+		return ttl, err
+	}
+	// Its revocation is under way; the lease is gone once that is applied.
+	ctx, cancel := context.WithTimeout(ctx, s.proposer.timeout)
+	defer cancel()
+	select {
+	case <-s.table.WaitRevoked(id):
+		return 0, lease.ErrNotFound
+	case <-ctx.Done():
+		return 0, ErrTimeout
+	}
+}
+
+// LeaseTimeToLive tells how long a lease has, and its keys if asked. One that isn't there has -1.
+func (s *Leases) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	var resp *pb.LeaseTimeToLiveResponse
+	err := s.leader.ask(ctx, func(ctx context.Context) error {
+		var err error
+		resp, err = s.TimeToLiveHere(ctx, r)
+		return err
+	}, func(ctx context.Context, c Caller, urls []string) error {
+		var err error
+		resp, err = c.LeaseTimeToLive(ctx, urls, r)
+		return err
+	})
+	if errors.Is(err, lease.ErrNotFound) {
+		return &pb.LeaseTimeToLiveResponse{Header: s.headerPB(), ID: r.ID, TTL: leaseNotFoundTTL}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp.Header = s.headerPB()
+	return resp, nil
+}
+
+// TimeToLiveHere answers for a lease on this member, which must lead.
+func (s *Leases) TimeToLiveHere(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if err := s.reads.lead(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.reads.linearize(ctx); err != nil {
+		return nil, err
+	}
+	l, ok := s.table.Lookup(r.ID)
+	if !ok {
+		return nil, lease.ErrNotFound
+	}
+	left, ok := s.table.Remaining(r.ID, s.clock.Now())
+	if !ok {
+		return nil, lease.ErrNotPrimary
+	}
+	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerPB(), ID: r.ID, TTL: left, GrantedTTL: l.TTL}
+	if r.Keys {
+		resp.Keys = s.table.Keys(r.ID)
+	}
+	return resp, nil
+}
+
+// LeaseLeases lists all leases as this member knows them.
+func (s *Leases) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	all := s.table.All()
+	resp := &pb.LeaseLeasesResponse{Header: s.headerPB(), Leases: make([]*pb.LeaseStatus, len(all))}
+	for i, l := range all {
+		resp.Leases[i] = &pb.LeaseStatus{ID: l.ID}
+	}
+	return resp, nil
+}
+
+// leaderRetry is how long to wait before the leader is asked again: half a heartbeat's default.
+const leaderRetry = 50 * time.Millisecond

@@ -1,0 +1,192 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/internal/apply"
+	"keelson/internal/kit/wire"
+	"keelson/internal/state/cluster"
+	"keelson/internal/state/lease"
+	"keelson/internal/state/mvcc"
+	"keelson/internal/storage/schema"
+	"keelson/internal/storage/store"
+)
+
+// errAuthEnabled is returned for a directory whose users must be asked for: this version would let everybody in.
+var errAuthEnabled = errors.New("the data directory has authentication enabled, which this version does not enforce yet; " +
+	"disable it with `etcdctl auth disable` on the version that wrote the directory, or keep using that version")
+
+// buckets is what small state is read from: the store, or one snapshot of it.
+type buckets interface {
+	Get(b schema.Bucket, key []byte) ([]byte, error)
+	ForEach(b schema.Bucket, f func(k, v []byte) error) error
+}
+
+// loadState fills s from the store: at start, and after a snapshot was installed. It gives the compaction that had
+// begun and not ended, 0 if none.
+func loadState(st *store.Store, s apply.State) (resume int64, err error) {
+	if err := refuseAuth(st); err != nil {
+		return 0, err
+	}
+	cs, err := loadCluster(st)
+	if err != nil {
+		return 0, err
+	}
+	s.Cluster.Reset(cs)
+	if err := loadLeases(st, s.Leases); err != nil {
+		return 0, err
+	}
+	var alarms [][]byte
+	err = st.ForEach(schema.Alarm, func(k, _ []byte) error {
+		alarms = append(alarms, append([]byte(nil), k...))
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.Alarms.Reset(alarms); err != nil {
+		return 0, err
+	}
+	return loadKeys(st, s)
+}
+
+func refuseAuth(b buckets) error {
+	v, err := b.Get(schema.Auth, schema.AuthEnabledKey)
+	if err != nil {
+		return err
+	}
+	if len(v) == 1 && v[0] == 1 {
+		return errAuthEnabled
+	}
+	return nil
+}
+
+// loadKeys builds the index and attaches keys to their leases.
+func loadKeys(st *store.Store, s apply.State) (resume int64, err error) {
+	scheduled, err := loadRevision(st, schema.ScheduledCompactKey)
+	if err != nil {
+		return 0, err
+	}
+	finished, err := loadRevision(st, schema.FinishedCompactKey)
+	if err != nil {
+		return 0, err
+	}
+	l := s.KV.Loader()
+	if err := st.LoadKeys(l.Add); err != nil {
+		return 0, err
+	}
+	l.Done(0, scheduled, finished)
+	if err := attachLeases(s); err != nil {
+		return 0, err
+	}
+	s.Watch.Reset(s.KV.Rev(), s.KV.CompactRev())
+	if scheduled > finished {
+		return scheduled, nil
+	}
+	return 0, nil
+}
+
+// attachLeases tells the leases which keys they hold.
+func attachLeases(s apply.State) error {
+	if s.Leases.Len() == 0 {
+		return nil
+	}
+	all := mvcc.RangeOptions{Key: []byte{0}, End: []byte{0}}
+	_, err := s.KV.View().Walk(context.Background(), all, streamChunkKeys, streamChunkBytes, func(kvs [][]byte) error {
+		for _, b := range kvs {
+			kv, err := wire.ParseKeyValue(b)
+			if err != nil {
+				return fmt.Errorf("server: read a stored key: %w", err)
+			}
+			if kv.Lease != 0 {
+				s.Leases.Attach(kv.Lease, kv.Key)
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+func loadRevision(b buckets, key []byte) (int64, error) {
+	v, err := b.Get(schema.Meta, key)
+	if err != nil || v == nil {
+		return 0, err
+	}
+	rev, _, err := schema.ParseRevisionKey(v)
+	if err != nil {
+		return 0, fmt.Errorf("server: read %s: %w", key, err)
+	}
+	return rev.Main, nil
+}
+
+func loadLeases(b buckets, t *lease.Table) error {
+	t.Reset()
+	return b.ForEach(schema.Lease, func(_, v []byte) error {
+		id, ttl, remaining, err := schema.ParseLease(v)
+		if err != nil {
+			return fmt.Errorf("server: read a stored lease: %w", err)
+		}
+		t.Load(lease.Lease{ID: id, TTL: ttl, Remaining: remaining})
+		return nil
+	})
+}
+
+// loadCluster reads the membership. Raft's configuration is the stored one; files of versions before 3.5 have none,
+// and it follows from the members.
+func loadCluster(b buckets) (cluster.State, error) {
+	s := cluster.State{Removed: map[uint64]bool{}}
+	err := b.ForEach(schema.Members, func(_, v []byte) error {
+		m, err := schema.ParseMember(v)
+		s.Members = append(s.Members, m)
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	err = b.ForEach(schema.MembersRemoved, func(k, _ []byte) error {
+		id, err := schema.ParseMemberKey(k)
+		s.Removed[id] = true
+		return err
+	})
+	if err != nil {
+		return s, err
+	}
+	v, err := b.Get(schema.Cluster, schema.ClusterVersionKey)
+	if err != nil {
+		return s, err
+	}
+	s.Version = string(v)
+	if v, err = b.Get(schema.Cluster, schema.DowngradeKey); err != nil {
+		return s, err
+	}
+	if len(v) > 0 {
+		if s.Downgrade, err = schema.ParseDowngrade(v); err != nil {
+			return s, err
+		}
+	}
+	s.Conf, err = loadConf(b, s.Members)
+	return s, err
+}
+
+func loadConf(b buckets, members []schema.Member) (*raftpb.ConfState, error) {
+	v, err := b.Get(schema.Meta, schema.ConfStateKey)
+	if err != nil {
+		return nil, err
+	}
+	if len(v) > 0 {
+		return schema.ParseConfState(v)
+	}
+	cs := &raftpb.ConfState{}
+	for _, m := range members {
+		if m.IsLearner {
+			cs.Learners = append(cs.Learners, m.ID)
+		} else {
+			cs.Voters = append(cs.Voters, m.ID)
+		}
+	}
+	return cs, nil
+}

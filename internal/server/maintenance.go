@@ -1,0 +1,109 @@
+package server
+
+import (
+	"context"
+	"strconv"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/version"
+
+	"keelson/internal/state/alarm"
+	"keelson/internal/state/cluster"
+	"keelson/internal/state/mvcc"
+	"keelson/internal/storage/schema"
+	"keelson/internal/storage/store"
+)
+
+// Maintenance tells how the member is.
+type Maintenance struct {
+	identity
+	machine *machine
+	store   *store.Store
+	cluster *cluster.Cluster
+	alarms  *alarm.Set
+	quota   *quota
+	kv      *mvcc.Store
+}
+
+func hexID(id uint64) string { return strconv.FormatUint(id, 16) }
+
+// Status answers for this member alone, leader or not.
+func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	st, cs := s.loop.Status(), s.cluster.State()
+	storage, err := s.store.Get(schema.Meta, schema.StorageVersionKey)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.StatusResponse{
+		Header: s.headerPB(), Version: version.Version,
+		DbSize: s.store.Size(), DbSizeInUse: s.store.SizeInUse(), DbSizeQuota: s.quota.bytesMax,
+		Leader: st.Lead, RaftIndex: st.Commit, RaftTerm: st.Term, RaftAppliedIndex: s.machine.applied(),
+		IsLearner: s.IsLearner(), StorageVersion: string(storage),
+		DowngradeInfo: &pb.DowngradeInfo{Enabled: cs.Downgrade.Enabled, TargetVersion: cs.Downgrade.TargetVersion},
+	}
+	if st.Lead == 0 {
+		resp.Errors = append(resp.Errors, ErrNoLeader.Error())
+	}
+	for _, a := range s.alarms.List(pb.AlarmType_NONE) {
+		resp.Errors = append(resp.Errors, a.String())
+	}
+	return resp, nil
+}
+
+// Alarm lists alarms. Raising and clearing them comes with the space commands.
+func (s *Maintenance) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if r.Action != pb.AlarmRequest_GET {
+		return nil, ErrUnsupported
+	}
+	return &pb.AlarmResponse{Header: s.headerPB(), Alarms: s.alarms.List(r.Alarm)}, nil
+}
+
+// Hash gives the hash of the whole store file's content, for tests: it differs between members that are not in step.
+func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
+		return nil, err
+	}
+	h, m, err := s.store.Hash(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.HashResponse{Header: s.headerPB(), Hash: h}
+	resp.Header.Revision = m.Rev
+	return resp, nil
+}
+
+// HashKV gives the hash of all revisions up to the asked one (0: now). Members with the same history agree.
+func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	v := s.kv.View()
+	rev := r.Revision
+	switch {
+	case rev == 0:
+		rev = v.Rev()
+	case rev > v.Rev():
+		return nil, mvcc.ErrFutureRev
+	case rev < v.CompactRev():
+		return nil, mvcc.ErrCompacted
+	}
+	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
+		return nil, err
+	}
+	h, err := s.store.HashKV(ctx, rev, v.CompactRev())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.HashKVResponse{Header: s.headerPB(), Hash: h, CompactRevision: v.CompactRev(), HashRevision: rev}
+	resp.Header.Revision = v.Rev()
+	return resp, nil
+}
+
+// IsLearner tells whether this member does not vote.
+func (s *Maintenance) IsLearner() bool {
+	m, ok := s.cluster.State().Member(s.id)
+	return ok && m.IsLearner
+}
+
+// HasLeader tells whether this member knows a leader.
+func (s *Maintenance) HasLeader() bool { return s.loop.Status().Lead != 0 }
+
+// Alarms lists all active alarms.
+func (s *Maintenance) Alarms() []*pb.AlarmMember { return s.alarms.List(pb.AlarmType_NONE) }

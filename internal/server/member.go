@@ -1,0 +1,261 @@
+// Package server is the member: it wires log, state and network together, proposes what clients ask and waits for what
+// comes of it, reads from published views, and looks after leases, snapshots, versions and memory. Each of these is a
+// small type of its own; Member starts, joins and stops them.
+//
+// cmd/etcd builds a Member with the machine's clock, disk and network; the simulation builds the same value with its
+// own.
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/internal/apply"
+	"keelson/internal/config"
+	"keelson/internal/kit/clock"
+	"keelson/internal/kit/vfs"
+	"keelson/internal/kit/wire"
+	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/watch"
+)
+
+// Deps is what a member gets from outside: all that is not its configuration.
+type Deps struct {
+	FS     vfs.FS
+	Clock  clock.Clock
+	Logger *zap.Logger
+	// Network makes the connection to the other members. It must not hand anything to the Receiver before
+	// Member.Start.
+	Network func(NetworkParams) Network
+	// Caller asks other members; it works before this member has an identity.
+	Caller Caller
+	// Observe is told how long things took. Its zero value observes nothing.
+	Observe Observer
+}
+
+// Observer is told how long things took. Nil fields are not called.
+type Observer struct {
+	LogSync     func(time.Duration)
+	StoreCommit func(time.Duration)
+	Apply       func(each time.Duration, entries int)
+}
+
+// ErrRemoved is why a member stops that was removed from its cluster.
+var ErrRemoved = errors.New("the member has been permanently removed from the cluster")
+
+// Member is one member of a cluster. Its methods are what edges call; all are safe for concurrent use.
+type Member struct {
+	*KV
+	*Leases
+	*Membership
+	*Maintenance
+
+	cfg     *config.Config
+	deps    Deps
+	data    *opened
+	loop    *raftloop.Loop
+	network Network
+	machine *machine
+	workers workers
+	life    *life
+}
+
+// workers are the member's own goroutines' owners.
+type workers struct {
+	snapshotter *snapshotter
+	sendables   *sendables
+	reclaimer   *reclaimer
+	keeper      *leaseKeeper
+	publisher   *publisher
+	versions    *versions
+	stats       *proposalStats
+}
+
+// life is a member's end: the first reason wins.
+type life struct {
+	once   sync.Once
+	reason error
+	// failed is closed when the member can't go on, stopped when all its goroutines have ended.
+	failed, stopped chan struct{}
+	ctx             context.Context
+	cancel          context.CancelFunc
+	running         sync.WaitGroup
+}
+
+func newLife() *life {
+	l := &life{failed: make(chan struct{}), stopped: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+func (l *life) fail(err error) {
+	l.once.Do(func() {
+		l.reason = err
+		close(l.failed)
+	})
+}
+
+// New opens the data directory, or makes one, and gives a member that is ready to start. On an error nothing is left
+// open, and nothing was created if the error was in the configuration.
+func New(cfg *config.Config, d Deps) (*Member, error) {
+	l := newLife()
+	data, err := open(cfg, d, l.fail)
+	if err != nil {
+		return nil, err
+	}
+	m := &Member{cfg: cfg, deps: d, data: data, life: l}
+	m.wire()
+	return m, nil
+}
+
+// wire makes the parts and connects them. Data flows one way: requests through proposer and loop into machine, from
+// there into state, results to waiters.
+func (m *Member) wire() {
+	o, d, cfg := m.data, m.deps, m.cfg
+	ids := newRequestIDs(o.id, d.Clock.Now())
+	w := &waiters{ids: ids}
+	stats := &proposalStats{}
+	applier := apply.New(o.state, apply.Options{
+		MaxLearners: cfg.Cluster.MaxLearners, PersistCheckpoints: cfg.Gates["LeaseCheckpointPersist"],
+	})
+	m.machine = &machine{
+		applier: applier, store: o.store, waiters: w, clock: d.Clock,
+		slow: slowApply{warn: cfg.Limits.WarnApply, stats: &applyStats{OnApply: d.Observe.Apply}, logger: d.Logger},
+	}
+	m.machine.reached(o.applied)
+	sendables := &sendables{store: o.store, applied: m.machine.applied, clock: d.Clock, logger: d.Logger, ctx: m.life.ctx}
+	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap}
+	m.network = d.Network(NetworkParams{ID: o.id, ClusterID: o.clusterID, Receiver: recv})
+	lo := loopOptions(cfg, d, o.id, ids, m.life.fail)
+	lo.BeforeInstall = recv.saveReceived
+	m.loop = raftloop.New(lo, o.log, o.wal, m.network, m.machine)
+	recv.loop = m.loop
+
+	p := &proposer{
+		loop: m.loop, waiters: w, clock: d.Clock, stats: stats,
+		election: cfg.Raft.Election, timeout: proposeGrace + 2*cfg.Raft.Election, bytesMax: int(cfg.Limits.RequestBytes),
+		peerActive: func(id uint64) bool { return !m.network.ActiveSince(id).IsZero() },
+	}
+	r := &reads{loop: m.loop, clock: d.Clock, timeout: p.timeout, fresh: cfg.Raft.Election / 2}
+	m.workers = workers{sendables: sendables, stats: stats}
+	m.serve(p, r)
+	m.employ(p, r)
+	m.hook()
+}
+
+// serve makes what edges call.
+func (m *Member) serve(p *proposer, r *reads) {
+	o := m.data
+	who := identity{id: o.id, clusterID: o.clusterID, loop: m.loop, view: o.state.KV.View}
+	q := newQuota(o.store, m.cfg.Storage.QuotaBytes)
+	m.workers.reclaimer = newReclaimer(&m.machine.mu, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
+	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, opsMax: int(m.cfg.Limits.TxnOps)}
+	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
+	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
+	m.Membership = &Membership{identity: who, cluster: o.state.Cluster, reads: r}
+	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV}
+}
+
+// employ makes the goroutines' owners.
+func (m *Member) employ(p *proposer, r *reads) {
+	o, d, cfg := m.data, m.deps, m.cfg
+	m.workers.snapshotter = &snapshotter{
+		fs: d.FS, dir: o.snap, keep: cfg.Storage.MaxSnapshots, every: cfg.Raft.SnapshotCount,
+		store: o.store, loop: m.loop, logger: d.Logger, fail: m.life.fail, wants: make(chan point, 1),
+	}
+	m.workers.snapshotter.last.Store(o.recorded.index)
+	m.workers.keeper = &leaseKeeper{
+		table: o.state.Leases, loop: m.loop, proposer: p, reads: r, clock: d.Clock,
+		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger,
+	}
+	m.workers.publisher = &publisher{
+		id: o.id, name: cfg.Member.Name, clientURLs: cfg.Cluster.AdvertiseClient.StringSlice(),
+		proposer: p, logger: d.Logger, published: make(chan struct{}),
+	}
+	m.workers.versions = &versions{
+		id: o.id, cluster: o.state.Cluster, loop: m.loop, proposer: p, caller: d.Caller,
+		store: o.store, clock: d.Clock, logger: d.Logger, wake: make(chan struct{}, 1),
+	}
+}
+
+// hook connects what happens when entries were applied.
+func (m *Member) hook() {
+	m.machine.hooks = machineHooks{
+		applied:     m.workers.snapshotter.note,
+		confChanged: m.confChanged,
+		compacted:   m.workers.reclaimer.compacted,
+		emptyEntry:  m.termBegan,
+		install:     m.install,
+		snapshot:    m.workers.sendables.metadata,
+	}
+}
+
+func loopOptions(cfg *config.Config, d Deps, id uint64, ids *requestIDs, fail func(error)) raftloop.Options {
+	return raftloop.Options{
+		ID: id, ElectionTicks: cfg.ElectionTicks(), Tick: cfg.Raft.Heartbeat, PreVote: cfg.Raft.PreVote,
+		CatchUpEntries: cfg.Raft.CatchUpEntries,
+		NextID:         ids.Next, Clock: d.Clock, Logger: d.Logger, OnFail: fail,
+	}
+}
+
+// Header gives an answer's header as of now.
+func (m *Member) Header() wire.Header { return m.KV.Header() }
+
+// ID gives the member's ID.
+func (m *Member) ID() uint64 { return m.data.id }
+
+// ClusterID gives the cluster's ID.
+func (m *Member) ClusterID() uint64 { return m.data.clusterID }
+
+// Watch gives the hub that serves watchers.
+func (m *Member) Watch() *watch.Hub { return m.data.state.Watch }
+
+// LinearizableRead returns once a read of this member's view shows all that was acknowledged before.
+func (m *Member) LinearizableRead(ctx context.Context) error { return m.reads().linearize(ctx) }
+
+func (m *Member) reads() *reads { return m.KV.reads }
+
+// LeaderChanged is closed at the next change of leader.
+func (m *Member) LeaderChanged() <-chan struct{} { return m.loop.LeaderChanged() }
+
+// confChanged follows a change of membership in the network. The removed member itself stops.
+func (m *Member) confChanged(r apply.ConfResult) {
+	if r.Err != nil {
+		return
+	}
+	self := r.Member.ID == m.data.id
+	switch r.Change.Type {
+	case raftpb.ConfChangeRemoveNode:
+		if self {
+			m.life.fail(ErrRemoved)
+			return
+		}
+		m.network.RemovePeer(r.Member.ID)
+	case raftpb.ConfChangeUpdateNode:
+		if !self {
+			m.network.UpdatePeer(r.Member.ID, r.Member.PeerURLs)
+		}
+	default:
+		if !self {
+			m.network.AddPeer(r.Member.ID, r.Member.PeerURLs)
+		}
+	}
+}
+
+// termBegan is told of the empty entry that a new leader's term begins with.
+func (m *Member) termBegan(term uint64) {
+	if st := m.loop.Status(); st.Lead != st.ID || st.Term != term {
+		return
+	}
+	for _, ch := range []chan struct{}{m.workers.keeper.led, m.workers.versions.wake} {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}

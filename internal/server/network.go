@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+	"io"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Network reaches the other members. peer.Transport is the real one; the simulation has its own.
+type Network interface {
+	// Send passes messages on without blocking. It may drop them; it reports a dropped snapshot to the
+	// Receiver, always.
+	Send(msgs []*raftpb.Message)
+	// AddPeer, UpdatePeer and RemovePeer follow the membership. Adding one that is there, or removing one
+	// that isn't, changes nothing.
+	AddPeer(id uint64, peerURLs []string)
+	UpdatePeer(id uint64, peerURLs []string)
+	RemovePeer(id uint64)
+	// ActiveSince tells since when the connection to a peer is up; zero: it is down.
+	ActiveSince(id uint64) time.Time
+	// Stop ends all connections and waits for its goroutines.
+	Stop()
+}
+
+// Caller asks another member, by its peer URLs, something that is not raft's. Every method tries the URLs in order.
+type Caller interface {
+	// LeaseRenew renews a lease at the leader. lease.ErrNotFound where it isn't there.
+	LeaseRenew(ctx context.Context, peerURLs []string, id int64) (ttl int64, err error)
+	// LeaseTimeToLive asks the leader how long a lease has.
+	LeaseTimeToLive(ctx context.Context, peerURLs []string, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
+	// Version gives the server and cluster version that a member answers at /version.
+	Version(ctx context.Context, peerURLs []string) (server, cluster string, err error)
+	// Members gives what a member answers at /members, and the cluster's ID.
+	Members(ctx context.Context, peerURLs []string) (members []PeerMember, clusterID uint64, err error)
+}
+
+// PeerMember is a member as another one describes it.
+type PeerMember struct {
+	ID         uint64
+	Name       string
+	PeerURLs   []string
+	ClientURLs []string
+	IsLearner  bool
+}
+
+// Receiver is what a Network hands what it receives to. Its methods may be called from any goroutine.
+type Receiver interface {
+	// Step hands a message to raft. It may block while raft is busy.
+	Step(ctx context.Context, m *raftpb.Message) error
+	// ReceiveSnapshot takes the db file of a MsgSnap, then hands the message to raft.
+	ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io.Reader) error
+	// OpenSnapshot gives the db file for an outgoing MsgSnap and its size. The caller closes it.
+	OpenSnapshot(m *raftpb.Message) (io.ReadCloser, int64, error)
+	ReportUnreachable(id uint64)
+	ReportSnapshot(id uint64, ok bool)
+	// Removed tells whether a member was removed for good.
+	Removed(id uint64) bool
+}
+
+// NetworkParams is what a Network is made for.
+type NetworkParams struct {
+	ID, ClusterID uint64
+	Receiver      Receiver
+}

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/internal/apply"
+	"keelson/internal/config"
+	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/alarm"
+	"keelson/internal/state/cluster"
+	"keelson/internal/state/lease"
+	"keelson/internal/state/mvcc"
+	"keelson/internal/state/watch"
+	"keelson/internal/storage/schema"
+	"keelson/internal/storage/snap"
+	"keelson/internal/storage/store"
+	"keelson/internal/storage/wal"
+)
+
+// opened is a data directory that is open: its files, and the state that was read from them.
+type opened struct {
+	dirs
+	id, clusterID uint64
+	store         *store.Store
+	wal           *wal.Writer
+	log           *raftloop.Log
+	state         apply.State
+	// applied is the entry that the store ends with; recorded, the newest snapshot record in the log.
+	applied, recorded mark
+	// resume is a compaction that had begun and not ended, 0 if none.
+	resume int64
+	// others are members to talk to before the log has named them.
+	others []schema.Member
+}
+
+// dirPerm is for directories: a member's files are its owner's alone.
+const dirPerm fs.FileMode = 0o700
+
+// open opens the data directory, or makes a new one.
+func open(cfg *config.Config, d Deps, fail func(error)) (_ *opened, err error) {
+	o := &opened{dirs: dirsOf(cfg.Member)}
+	fresh := !wal.Exists(d.FS, o.dirs.wal)
+	var g *genesis
+	if fresh {
+		if g, err = begin(cfg, d.Caller, d.Logger); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Stat(d.FS.OSPath(o.db)); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoDatabase
+	}
+	if err := d.FS.MkdirAll(o.snap, dirPerm); err != nil {
+		return nil, fmt.Errorf("cannot access data directory: %w", err)
+	}
+	if o.store, err = store.Open(d.FS, o.db, storeOptions(cfg, d, fail)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	if err := snap.CleanTemp(d.FS, o.snap, o.store.Committed().Index); err != nil {
+		return nil, err
+	}
+	if fresh {
+		return o, o.create(cfg, d, g)
+	}
+	return o, o.reopen(cfg, d)
+}
+
+// create makes the log of a member that had none.
+func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
+	if ci := o.store.Committed().Index; ci > 0 {
+		return fmt.Errorf("the state file %s holds entries up to %d and there is no log beside it (%s): "+
+			"restore the directory from a snapshot, or remove it to start anew", o.db, ci, o.dirs.wal)
+	}
+	o.id, o.clusterID, o.others = g.id, g.clusterID, g.others
+	if o.wal, err = wal.Create(d.FS, o.dirs.wal, wal.Metadata{NodeID: g.id, ClusterID: g.clusterID}, walOptions(cfg, d)); err != nil {
+		return err
+	}
+	hs, ents, err := g.found(o.wal)
+	if err != nil {
+		return err
+	}
+	if o.log, err = raftloop.NewLog(hs, &raftpb.ConfState{}, wal.Mark{}, ents, 0); err != nil {
+		return err
+	}
+	o.state = newState(cfg, d, o.store)
+	_, err = loadState(o.store, o.state)
+	return err
+}
+
+// reopen reads the log and the state of a member that has run before.
+func (o *opened) reopen(cfg *config.Config, d Deps) error {
+	c, w, err := wal.Open(d.FS, o.dirs.wal, walOptions(cfg, d))
+	if err != nil {
+		return err
+	}
+	o.wal, o.id, o.clusterID = w, c.NodeID, c.ClusterID
+	if err := o.adopt(d, c.Mark.Index); err != nil {
+		return err
+	}
+	o.state = newState(cfg, d, o.store)
+	if o.resume, err = loadState(o.store, o.state); err != nil {
+		return err
+	}
+	return o.join(c)
+}
+
+// adopt takes the state file of a snapshot that was received and recorded just before the member stopped.
+func (o *opened) adopt(d Deps, recorded uint64) error {
+	ci := o.store.Committed().Index
+	if recorded <= ci {
+		return nil
+	}
+	file := snap.DBPath(o.snap, recorded)
+	if !snap.HasDB(d.FS, o.snap, recorded) {
+		return fmt.Errorf("the log has a snapshot record at index %d, the state file %s ends at %d and %s is not there: "+
+			"remove the member, wipe its directory and add it again", recorded, o.db, ci, filepath.Base(file))
+	}
+	d.Logger.Info("adopting a received snapshot", zap.Uint64("snapshot-index", recorded), zap.Uint64("consistent-index", ci))
+	return o.store.Install(file)
+}
+
+// join sets raft's beginning from the log and the state file. Either may be ahead: what is committed is at least what
+// the state file holds, as far as the log reaches.
+func (o *opened) join(c *wal.Contents) error {
+	ci := o.store.Committed()
+	last := c.Mark.Index
+	if n := len(c.Entries); n > 0 {
+		last = c.Entries[n-1].GetIndex()
+	}
+	conf := o.state.Cluster.State().Conf
+	if ci.Index > last && len(conf.Voters) == 1 && len(conf.VotersOutgoing) == 0 {
+		return fmt.Errorf("%w: the log ends at %d, the state file at %d", ErrLogLost, last, ci.Index)
+	}
+	applied := min(ci.Index, last)
+	o.applied, o.recorded = mark{applied, ci.Term}, mark{c.Mark.Index, c.Mark.Term}
+	var err error
+	o.log, err = raftloop.NewLog(c.State, conf, c.Mark, c.Entries, ci.Index)
+	return err
+}
+
+// newState makes the empty state packages over a store.
+func newState(cfg *config.Config, d Deps, s *store.Store) apply.State {
+	kv := mvcc.New(s, mvcc.Options{})
+	return apply.State{
+		KV:      kv,
+		Leases:  lease.New(minLeaseTTL(cfg)),
+		Cluster: cluster.New(cluster.State{}),
+		Alarms:  alarm.New(),
+		Watch: watch.New(watch.Options{
+			Clock: d.Clock, ProgressInterval: cfg.Limits.WatchProgress, Logger: d.Logger,
+		}, s),
+	}
+}
+
+// minLeaseTTL is the shortest TTL in seconds that makes sense: a lease must outlive an election by half. It is part of
+// what applying means: members of a cluster should have equal time-outs, as etcd's should.
+func minLeaseTTL(cfg *config.Config) int64 {
+	return int64(math.Ceil(1.5 * cfg.Raft.Election.Seconds()))
+}
+
+func storeOptions(cfg *config.Config, d Deps, fail func(error)) store.Options {
+	return store.Options{
+		FreelistType: cfg.Storage.FreelistType, BatchInterval: cfg.Storage.BatchInterval, BatchLimit: cfg.Storage.BatchLimit,
+		NoSync: cfg.Storage.NoSync, Mlock: cfg.Storage.Mlock,
+		Clock: d.Clock, Logger: d.Logger, OnFail: fail, OnCommit: d.Observe.StoreCommit,
+	}
+}
+
+func walOptions(cfg *config.Config, d Deps) wal.Options {
+	return wal.Options{
+		MaxFiles: cfg.Storage.MaxWALs, NoSync: cfg.Storage.NoSync, Logger: d.Logger, Clock: d.Clock, OnFsync: d.Observe.LogSync,
+	}
+}
+
+// close gives back what is open.
+func (o *opened) close() {
+	if o.state.Watch != nil {
+		o.state.Watch.Close()
+	}
+	if o.wal != nil {
+		_ = o.wal.Close()
+	}
+	_ = o.store.Close()
+}

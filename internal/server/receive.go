@@ -1,0 +1,61 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/internal/kit/vfs"
+	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/cluster"
+	"keelson/internal/storage/snap"
+)
+
+// receiver takes what the network receives.
+type receiver struct {
+	loop      *raftloop.Loop
+	cluster   *cluster.Cluster
+	sendables *sendables
+	fs        vfs.FS
+	snapDir   string
+}
+
+var _ Receiver = (*receiver)(nil)
+
+// Step hands a message to raft.
+func (r *receiver) Step(ctx context.Context, m *raftpb.Message) error { return r.loop.Step(ctx, m) }
+
+// ReceiveSnapshot saves the db file of a snapshot message and then hands the message to raft: the log never names a file
+// that isn't there.
+func (r *receiver) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io.Reader) error {
+	md := m.GetSnapshot().GetMetadata()
+	if _, err := snap.ReceiveDB(r.fs, r.snapDir, md.GetIndex(), db); err != nil {
+		return fmt.Errorf("server: receive the snapshot at index %d: %w", md.GetIndex(), err)
+	}
+	return r.loop.Step(ctx, m)
+}
+
+// saveReceived writes the .snap file of an incoming snapshot, which a stock member that opens the directory later looks
+// for, before the log gets its record.
+func (r *receiver) saveReceived(s *raftpb.Snapshot) error {
+	md := s.GetMetadata()
+	return snap.Save(r.fs, r.snapDir, snap.Snapshot{
+		Index: md.GetIndex(), Term: md.GetTerm(), ConfState: md.GetConfState(), Data: s.GetData(),
+	})
+}
+
+// OpenSnapshot gives the db file of an outgoing snapshot message.
+func (r *receiver) OpenSnapshot(m *raftpb.Message) (io.ReadCloser, int64, error) {
+	return r.sendables.open(m)
+}
+
+// ReportUnreachable tells raft that messages to a member are lost.
+func (r *receiver) ReportUnreachable(id uint64) { r.loop.ReportUnreachable(id) }
+
+// ReportSnapshot tells raft whether a snapshot arrived.
+func (r *receiver) ReportSnapshot(id uint64, ok bool) { r.loop.ReportSnapshot(id, ok) }
+
+// Removed tells whether a member was removed for good.
+func (r *receiver) Removed(id uint64) bool { return r.cluster.State().Removed[id] }

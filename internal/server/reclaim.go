@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"keelson/internal/kit/clock"
+	"keelson/internal/state/mvcc"
+	"keelson/internal/state/watch"
+	"keelson/internal/storage/schema"
+	"keelson/internal/storage/store"
+)
+
+// The reclaimer works in steps so small that a put that waits for one (both take machine.mu) does not notice: a step
+// of 512 versions takes well under a millisecond.
+const (
+	reclaimInterval = 100 * time.Millisecond
+	reclaimStep     = 512
+)
+
+// reclaimer gives memory and disk back: dead versions after a compaction, superseded values that watchers no longer
+// read from the ring. Its one goroutine is started by run.
+type reclaimer struct {
+	mu    *sync.Mutex // machine.mu
+	kv    *mvcc.Store
+	hub   *watch.Hub
+	store *store.Store
+	clock clock.Clock
+	// wake is signalled when a compaction was applied.
+	wake chan struct{}
+
+	state   sync.Mutex // guards the rest
+	target  int64      // the newest compaction applied
+	done    int64      // the newest compaction that has left the store
+	waiting map[chan struct{}]int64
+}
+
+func newReclaimer(mu *sync.Mutex, kv *mvcc.Store, hub *watch.Hub, s *store.Store, c clock.Clock) *reclaimer {
+	return &reclaimer{mu: mu, kv: kv, hub: hub, store: s, clock: c, wake: make(chan struct{}, 1), waiting: map[chan struct{}]int64{}}
+}
+
+// run reclaims until ctx is done.
+func (r *reclaimer) run(ctx context.Context) {
+	tick := r.clock.NewTicker(reclaimInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+			r.compact(ctx)
+		case <-tick.C:
+			r.evict()
+		}
+	}
+}
+
+// evict lets superseded values leave memory that are in the store and outside the watchers' ring.
+func (r *reclaimer) evict() {
+	durable := r.store.Committed().Rev
+	r.hub.SetDurable(durable)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kv.Evict(durable, r.hub.RingStart())
+	r.kv.Expire(r.clock.Now())
+}
+
+// compacted notes a compaction. It is called under machine.mu.
+func (r *reclaimer) compacted(rev int64) {
+	r.state.Lock()
+	r.target = max(r.target, rev)
+	r.state.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// compact drops what compactions up to the newest one made dead, from memory and then from the store.
+func (r *reclaimer) compact(ctx context.Context) {
+	r.state.Lock()
+	rev := r.target
+	r.state.Unlock()
+	var dead []schema.Revision
+	for more := true; more && ctx.Err() == nil; {
+		var some []schema.Revision
+		r.mu.Lock()
+		some, more = r.kv.Prune(reclaimStep)
+		r.mu.Unlock()
+		dead = append(dead, some...)
+	}
+	gone := r.store.Compact(store.Compaction{Rev: rev, Dead: func(n int) []schema.Revision {
+		n = min(n, len(dead))
+		next := dead[:n]
+		dead = dead[n:]
+		return next
+	}})
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		return
+	}
+	r.finished(rev)
+}
+
+func (r *reclaimer) finished(rev int64) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	r.done = max(r.done, rev)
+	for ch, want := range r.waiting {
+		if want <= r.done {
+			close(ch)
+			delete(r.waiting, ch)
+		}
+	}
+}
+
+// waitCompacted returns once a compaction to rev has left the store.
+func (r *reclaimer) waitCompacted(ctx context.Context, rev int64) error {
+	ch := make(chan struct{})
+	r.state.Lock()
+	if r.done >= rev {
+		r.state.Unlock()
+		return nil
+	}
+	r.waiting[ch] = rev
+	r.state.Unlock()
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		r.state.Lock()
+		delete(r.waiting, ch)
+		r.state.Unlock()
+		return explainRead(ctx.Err(), ErrTimeout)
+	}
+}

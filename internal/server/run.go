@@ -1,0 +1,146 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/internal/storage/snap"
+)
+
+// housekeepInterval is how often unclaimed snapshots are looked at.
+const housekeepInterval = 10 * time.Second
+
+// Start begins to take part in the cluster. Ready tells when clients may be served.
+func (m *Member) Start() {
+	for _, p := range m.data.others {
+		m.network.AddPeer(p.ID, p.PeerURLs)
+	}
+	for _, p := range m.data.state.Cluster.State().Members {
+		if p.ID != m.data.id {
+			m.network.AddPeer(p.ID, p.PeerURLs)
+		}
+	}
+	if m.data.resume > 0 {
+		m.workers.reclaimer.compacted(m.data.resume)
+	}
+	m.loop.Start()
+	w := &m.workers
+	for _, f := range []func(context.Context){
+		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep,
+		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
+	} {
+		m.life.running.Go(func() { f(m.life.ctx) })
+	}
+}
+
+func (m *Member) housekeep(ctx context.Context) {
+	tick := m.deps.Clock.NewTicker(housekeepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			m.workers.sendables.expire(false)
+		}
+	}
+}
+
+// Ready is closed once the cluster knows this member's client URLs: clients may be served.
+func (m *Member) Ready() <-chan struct{} { return m.workers.publisher.published }
+
+// Failed is closed when the member can't go on; Err then tells why. The owner stops it.
+func (m *Member) Failed() <-chan struct{} { return m.life.failed }
+
+// Err tells why the member failed, nil if it didn't.
+func (m *Member) Err() error {
+	select {
+	case <-m.life.failed:
+		return m.life.reason
+	default:
+		return nil
+	}
+}
+
+// Stop ends the member in order: leadership is handed over, the store catches up and the log records it, so that
+// whoever opens the directory next, a stock member too, has little to replay. A member that failed only closes its
+// files. ctx bounds the hand-over and the catching up.
+func (m *Member) Stop(ctx context.Context) error {
+	var last error
+	if m.Err() == nil {
+		m.handOver(ctx)
+		last = m.recordEnd(ctx)
+	}
+	m.life.cancel()
+	m.life.running.Wait()
+	m.network.Stop()
+	m.loop.Stop()
+	m.workers.sendables.expire(true)
+	m.workers.sendables.work.Wait()
+	m.data.close()
+	if last != nil {
+		return fmt.Errorf("server: record the state at the stop: %w", last)
+	}
+	return nil
+}
+
+// handOver moves leadership to another voter, so that writes pause for a round trip and not for an election.
+func (m *Member) handOver(ctx context.Context) {
+	st := m.loop.Status()
+	if st.Lead != st.ID || len(m.data.state.Cluster.State().Conf.Voters) < 2 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Raft.Election)
+	defer cancel()
+	if err := m.loop.TransferLeadership(ctx, 0); err != nil {
+		m.deps.Logger.Warn("failed to hand leadership over before the stop", zap.Error(err))
+	}
+}
+
+// recordEnd makes a snapshot of what is applied now.
+func (m *Member) recordEnd(ctx context.Context) error {
+	end := *m.machine.end.Load()
+	if end.index == m.data.recorded.index {
+		return nil
+	}
+	return m.workers.snapshotter.make(ctx, end)
+}
+
+// install replaces the store's file and all state by a received snapshot. It is called under machine.mu, with nothing
+// being applied.
+func (m *Member) install(s *raftpb.Snapshot) error {
+	index := s.GetMetadata().GetIndex()
+	m.deps.Logger.Info("applying a snapshot", zap.Uint64("snapshot-index", index))
+	if err := m.data.store.Install(snap.DBPath(m.data.snap, index)); err != nil {
+		return err
+	}
+	if ci := m.data.store.Committed().Index; ci != index {
+		return fmt.Errorf("server: the snapshot at index %d holds state up to %d: its sender is faulty", index, ci)
+	}
+	before := m.data.state.Cluster.State()
+	resume, err := loadState(m.data.store, m.data.state)
+	if err != nil {
+		return err
+	}
+	if resume > 0 {
+		m.workers.reclaimer.compacted(resume)
+	}
+	m.workers.snapshotter.last.Store(index)
+	after := m.data.state.Cluster.State()
+	for _, p := range before.Members {
+		if _, ok := after.Member(p.ID); !ok && p.ID != m.data.id {
+			m.network.RemovePeer(p.ID)
+		}
+	}
+	for _, p := range after.Members {
+		if p.ID != m.data.id {
+			m.network.AddPeer(p.ID, p.PeerURLs)
+			m.network.UpdatePeer(p.ID, p.PeerURLs)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/internal/kit/clock"
+	"keelson/internal/storage/store"
+)
+
+// A snapshot that was made for a follower and not fetched for this long is dropped: its read transaction keeps pages of
+// the store from being used again.
+const sendableExpiry = 30 * time.Second
+
+// sendables makes snapshots for followers that lag behind the log. Raft asks on its own thread and must not wait, so
+// the first question starts the work and is answered "not yet"; a later one gets the metadata, and the transport then
+// fetches the file that belongs to it: both come from one read transaction of the store.
+type sendables struct {
+	store   *store.Store
+	applied func() uint64
+	clock   clock.Clock
+	logger  *zap.Logger
+	ctx     context.Context // ends with the member
+
+	mu     sync.Mutex // guards the rest
+	making bool
+	ready  *sendable
+	work   sync.WaitGroup
+}
+
+type sendable struct {
+	meta  *raftpb.Snapshot
+	snap  *store.Snapshot
+	since time.Time
+}
+
+// errNotSendable is returned when the file of a snapshot message is gone.
+var errNotSendable = errors.New("server: the snapshot's file is gone; another will be made")
+
+// metadata answers raft's question for a snapshot.
+func (s *sendables) metadata() (*raftpb.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready != nil {
+		return s.ready.meta, nil
+	}
+	if !s.making && s.ctx.Err() == nil {
+		s.making = true
+		s.work.Go(s.make)
+	}
+	return nil, raft.ErrSnapshotTemporarilyUnavailable
+}
+
+func (s *sendables) make() {
+	snap, err := s.store.Snapshot(s.ctx, s.applied())
+	var meta *raftpb.Snapshot
+	if err == nil {
+		meta, err = describe(snap)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.making = false
+	if err != nil {
+		s.logger.Warn("failed to make a snapshot for a follower; raft will ask again", zap.Error(err))
+		if snap != nil {
+			_ = snap.Close()
+		}
+		return
+	}
+	s.ready = &sendable{meta: meta, snap: snap, since: s.clock.Now()}
+}
+
+// describe reads a snapshot's membership from the snapshot itself, so that metadata and file are of one index.
+func describe(s *store.Snapshot) (*raftpb.Snapshot, error) {
+	st, err := loadCluster(s)
+	if err != nil {
+		return nil, err
+	}
+	return metadata(mark{s.Mark.Index, s.Mark.Term}, &st), nil
+}
+
+// open hands over the file that belongs to an outgoing snapshot message, once.
+func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready == nil || s.ready.meta.GetMetadata().GetIndex() != m.GetSnapshot().GetMetadata().GetIndex() {
+		return nil, 0, fmt.Errorf("%w: index %d", errNotSendable, m.GetSnapshot().GetMetadata().GetIndex())
+	}
+	snap := s.ready.snap
+	s.ready = nil
+	r, w := io.Pipe()
+	s.work.Go(func() {
+		_, err := snap.WriteTo(w)
+		_ = snap.Close()
+		_ = w.CloseWithError(err)
+	})
+	return r, snap.Size(), nil
+}
+
+// expire drops a snapshot that nobody fetched.
+func (s *sendables) expire(all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready != nil && (all || s.clock.Now().Sub(s.ready.since) > sendableExpiry) {
+		_ = s.ready.snap.Close()
+		s.ready = nil
+	}
+}
