@@ -230,3 +230,17 @@ func (c *compactor) pause() error {
 		return ErrClosed
 	}
 }
+
+// readInterrupted finds out whether a compaction was decided and has not finished.
+func (r *reader) readInterrupted() (interrupted bool, err error) {
+	err = r.view(func(tx *readTx) error {
+		scheduled, err := tx.rev(schema.ScheduledCompactKey)
+		if err != nil {
+			return err
+		}
+		finished, err := tx.rev(schema.FinishedCompactKey)
+		interrupted = scheduled != finished
+		return err
+	})
+	return interrupted, err
+}

@@ -23,8 +23,9 @@ type load struct {
 	piece   *piece
 	// seq numbers the last batch of the load.
 	seq uint64
-	// bytes is the batches' size.
+	// bytes is the batches' size, and ops the number of their changes.
 	bytes int64
+	ops   int
 }
 
 func (l *load) empty() bool { return len(l.batches) == 0 && l.piece == nil }
@@ -43,7 +44,6 @@ type queue struct {
 	mu      sync.Mutex
 	room    sync.Cond // pending fell, or the queue ended
 	next    load
-	ops     int
 	taken   int64  // size of what is being committed
 	appends uint64 // batches ever added; a batch's number in seq
 	done    uint64 // batches ever committed
@@ -89,7 +89,7 @@ func (q *queue) add(b *Batch, urgent bool) (uint64, error) {
 	first := len(q.next.batches) == 0
 	q.next.batches = append(q.next.batches, b)
 	q.next.bytes += size
-	q.ops += 1 + len(b.Ops)
+	q.next.ops += 1 + len(b.Ops)
 	q.appends++
 	q.next.seq = q.appends
 	q.urgent = q.urgent || urgent || b.Index != 0 && b.Index <= q.syncTo
@@ -113,7 +113,7 @@ func (q *queue) signal() {
 // due tells whether a commit should start now; mu is held.
 func (q *queue) due() bool {
 	return q.urgent || q.closing || q.next.piece != nil ||
-		q.ops >= q.limits.BatchLimit || q.next.bytes >= q.limits.PendingBytesMax/pressFraction
+		q.next.ops >= q.limits.BatchLimit || q.next.bytes >= q.limits.PendingBytesMax/pressFraction
 }
 
 // take hands over all that is queued if a commit is due, or force says so. ok is false where there is
@@ -127,7 +127,7 @@ func (q *queue) take(force bool, spare []*Batch) (l load, ok, waiting bool) {
 	}
 	l = q.next
 	q.next = load{batches: spare[:0]}
-	q.ops, q.urgent, q.taken = 0, false, l.bytes
+	q.urgent, q.taken = false, l.bytes
 	return l, true, false
 }
 
@@ -170,7 +170,6 @@ func (q *queue) end(err error) bool {
 func (q *queue) drop() load {
 	l := q.next
 	q.next = load{}
-	q.ops = 0
 	q.pending.Store(q.taken)
 	return l
 }

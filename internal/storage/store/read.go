@@ -19,6 +19,12 @@ const (
 	scanBytes = 1 << 20
 )
 
+// reader reads the committed file. It is the part of a Store that needs nothing of what is queued.
+type reader struct {
+	files files
+	slots chan struct{} // one a bounded read transaction, readersMax of them
+}
+
 // readTx is a read transaction of the file that was present when it began.
 type readTx struct {
 	*bolt.Tx
@@ -38,36 +44,28 @@ func (tx *readTx) corrupt(at []byte, err error) error {
 	return &CorruptError{File: tx.file.path, Offset: offset, Reason: err.Error(), Err: err}
 }
 
-// call runs a caller's function.
-func (tx *readTx) call(f func() error) error {
-	*tx.outside = true
-	err := f()
-	*tx.outside = false
-	return err
-}
-
 // view runs f in one of the read transactions that readersMax bounds.
-func (s *Store) view(f func(tx *readTx) error) error {
-	s.slots <- struct{}{}
-	defer func() { <-s.slots }()
-	return s.viewLong(f)
+func (r *reader) view(f func(tx *readTx) error) error {
+	r.slots <- struct{}{}
+	defer func() { <-r.slots }()
+	return r.viewLong(f)
 }
 
 // viewLong is view for callers that are few and long.
-func (s *Store) viewLong(f func(tx *readTx) error) error {
-	file, err := s.files.acquire()
+func (r *reader) viewLong(f func(tx *readTx) error) error {
+	file, err := r.files.acquire()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.files.release(file) }() // what closing a retired file answers changes nothing any more
+	defer func() { _ = r.files.release(file) }() // what closing a retired file answers changes nothing any more
 	return guard(file, func(outside *bool) error {
 		tx, err := file.db.Begin(false)
 		if err != nil {
 			return err
 		}
-		s.files.open.Add(1)
+		r.files.open.Add(1)
 		defer func() {
-			s.files.open.Add(-1)
+			r.files.open.Add(-1)
 			_ = tx.Rollback() // of a read transaction: cannot fail
 		}()
 		return f(&readTx{Tx: tx, file: file, outside: outside})
@@ -75,9 +73,9 @@ func (s *Store) viewLong(f func(tx *readTx) error) error {
 }
 
 // Get reads a key of the committed file: a copy of its value, nil where it is not there.
-func (s *Store) Get(bk schema.Bucket, key []byte) ([]byte, error) {
+func (r *reader) Get(bk schema.Bucket, key []byte) ([]byte, error) {
 	var value []byte
-	err := s.view(func(tx *readTx) error {
+	err := r.view(func(tx *readTx) error {
 		if v := tx.bucket(bk).Get(key); v != nil {
 			value = append(make([]byte, 0, len(v)), v...)
 		}
@@ -88,23 +86,28 @@ func (s *Store) Get(bk schema.Bucket, key []byte) ([]byte, error) {
 
 // ForEach calls f for each key of a bucket of the committed file, in order. The bytes are f's only during
 // the call. An error of f's ends it and is returned.
-func (s *Store) ForEach(bk schema.Bucket, f func(k, v []byte) error) error {
-	return s.viewLong(func(tx *readTx) error {
-		c := tx.bucket(bk).Cursor()
-		for k, v := c.First(); k != nil; k, v = c.Next() {
-			if err := tx.call(func() error { return f(k, v) }); err != nil {
-				return err
-			}
+func (r *reader) ForEach(bk schema.Bucket, f func(k, v []byte) error) error {
+	return r.viewLong(func(tx *readTx) error { return tx.forEach(bk, f) })
+}
+
+func (tx *readTx) forEach(bk schema.Bucket, f func(k, v []byte) error) error {
+	c := tx.bucket(bk).Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		*tx.outside = true
+		err := f(k, v)
+		*tx.outside = false
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // LoadKeys calls f for every stored revision in order, for the load at start. kv, an encoded
 // mvccpb.KeyValue (of a tombstone: with the key alone), is f's only during the call. What is no revision,
 // and what f refuses, is damage: a *CorruptError.
-func (s *Store) LoadKeys(f func(rev schema.Revision, tombstone bool, kv []byte) error) error {
-	return s.viewLong(func(tx *readTx) error {
+func (r *reader) LoadKeys(f func(rev schema.Revision, tombstone bool, kv []byte) error) error {
+	return r.viewLong(func(tx *readTx) error {
 		readAhead(tx.Tx)
 		defer forget(tx.Tx)
 		c := tx.bucket(schema.Key).Cursor()
@@ -126,9 +129,9 @@ func (s *Store) LoadKeys(f func(rev schema.Revision, tombstone bool, kv []byte) 
 
 // Values gives a copy of what is stored at each of revs, in their order: encoded mvccpb.KeyValues, nil
 // where a revision is not in the committed file.
-func (s *Store) Values(revs []schema.Revision) ([][]byte, error) {
+func (r *reader) Values(revs []schema.Revision) ([][]byte, error) {
 	values := make([][]byte, len(revs))
-	err := s.view(func(tx *readTx) error {
+	err := r.view(func(tx *readTx) error {
 		var (
 			c    = tx.bucket(schema.Key).Cursor()
 			want []byte
@@ -157,9 +160,9 @@ type scanned struct {
 // Scan calls f for every revision of the committed file in [from, to), in order, until f answers false.
 // No transaction is open during f, which may keep the bytes; so what a compaction deletes meanwhile may or
 // may not be seen.
-func (s *Store) Scan(from, to schema.Revision, f func(rev schema.Revision, tombstone bool, kv []byte) bool) error {
+func (r *reader) Scan(from, to schema.Revision, f func(rev schema.Revision, tombstone bool, kv []byte) bool) error {
 	for {
-		part, next, err := s.scanPart(from, to)
+		part, next, err := r.scanPart(from, to)
 		if err != nil {
 			return err
 		}
@@ -177,9 +180,9 @@ func (s *Store) Scan(from, to schema.Revision, f func(rev schema.Revision, tombs
 
 // scanPart reads a bounded piece of [from, to) and gives where the next one starts: from itself where
 // nothing is left.
-func (s *Store) scanPart(from, to schema.Revision) (part []scanned, next schema.Revision, err error) {
+func (r *reader) scanPart(from, to schema.Revision) (part []scanned, next schema.Revision, err error) {
 	next = from
-	err = s.view(func(tx *readTx) error {
+	err = r.view(func(tx *readTx) error {
 		var (
 			c     = tx.bucket(schema.Key).Cursor()
 			end   = schema.RevisionKey(to, false)

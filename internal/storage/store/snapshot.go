@@ -19,6 +19,7 @@ type Snapshot struct {
 	// Mark says which moment it is: Index is the consistent_index inside.
 	Mark  Mark
 	ctx   context.Context
+	file  *file
 	tx    *bolt.Tx
 	close func() error
 }
@@ -33,7 +34,7 @@ func (s *Store) Snapshot(ctx context.Context, index uint64) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap := &Snapshot{ctx: ctx}
+	snap := &Snapshot{ctx: ctx, file: f}
 	err = guard(f, func(outside *bool) (err error) {
 		if snap.tx, err = f.db.Begin(false); err != nil {
 			return err
@@ -57,6 +58,25 @@ func (s *Store) Snapshot(ctx context.Context, index uint64) (*Snapshot, error) {
 		return nil, errors.Join(err, snap.close())
 	}
 	return snap, nil
+}
+
+// Get reads a key as of the snapshot: a copy of its value, nil where it is not there.
+func (s *Snapshot) Get(bk schema.Bucket, key []byte) (value []byte, err error) {
+	err = guard(s.file, func(*bool) error {
+		if v := s.tx.Bucket([]byte(bk.String())).Get(key); v != nil {
+			value = append(make([]byte, 0, len(v)), v...)
+		}
+		return nil
+	})
+	return value, err
+}
+
+// ForEach calls f for each key of a bucket as of the snapshot, in order. The bytes are f's only during the
+// call. An error of f's ends it and is returned.
+func (s *Snapshot) ForEach(bk schema.Bucket, f func(k, v []byte) error) error {
+	return guard(s.file, func(outside *bool) error {
+		return (&readTx{Tx: s.tx, file: s.file, outside: outside}).forEach(bk, f)
+	})
 }
 
 // Size is the number of bytes that WriteTo writes.
@@ -124,17 +144,4 @@ func (s *Store) install(from string) error {
 		return err
 	}
 	return s.adopt(f)
-}
-
-// readInterrupted finds out whether a compaction was decided and has not finished.
-func (s *Store) readInterrupted() error {
-	return s.view(func(tx *readTx) error {
-		scheduled, err := tx.rev(schema.ScheduledCompactKey)
-		if err != nil {
-			return err
-		}
-		finished, err := tx.rev(schema.FinishedCompactKey)
-		s.interrupted.Store(scheduled != finished)
-		return err
-	})
 }

@@ -94,10 +94,10 @@ func (o *Options) setDefaults() error {
 // Store is an open state file. It owns two goroutines, the one that commits and the one that compacts;
 // Close joins both. Append is for one goroutine; all other methods may be called from any.
 type Store struct {
+	reader
 	o     Options
 	fs    vfs.FS
 	name  string // the file's name in fs
-	files files
 	queue *queue
 	// commitMu is held through each commit and through Install.
 	commitMu sync.Mutex
@@ -119,7 +119,7 @@ func Open(fs vfs.FS, path string, o Options) (*Store, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, fs: fs, name: path, queue: newQueue(o), slots: make(chan struct{}, readersMax)}
+	s := &Store{o: o, fs: fs, name: path, queue: newQueue(o), reader: reader{slots: make(chan struct{}, readersMax)}}
 	f, err := openFile(fs.OSPath(path), &o, s.syncDir)
 	if err != nil {
 		return nil, err
@@ -144,9 +144,11 @@ func (s *Store) adopt(f *file) error {
 	if err != nil {
 		return err
 	}
-	if err := s.readInterrupted(); err != nil {
+	interrupted, err := s.readInterrupted()
+	if err != nil {
 		return err
 	}
+	s.interrupted.Store(interrupted)
 	s.mark.Store(&m)
 	s.queue.reset()
 	return nil
@@ -165,7 +167,7 @@ func (s *Store) syncDir() error {
 func (s *Store) Append(b *Batch) { _, _ = s.queue.add(b, false) }
 
 // PutLocal makes changes that no log entry asks for (storageVersion), between two entries, and returns
-// when they are durable.
+// when they are durable, or when an installed snapshot has taken their place.
 func (s *Store) PutLocal(ops ...Op) error {
 	seq, err := s.queue.add(&Batch{Ops: ops}, true)
 	if err != nil {
@@ -185,7 +187,7 @@ func (s *Store) Size() int64      { return s.size.Load() }
 func (s *Store) SizeInUse() int64 { return s.inUse.Load() }
 
 // OpenReadTxns is the number of read transactions that are open, snapshots included.
-func (s *Store) OpenReadTxns() int { return int(s.files.open.Load()) }
+func (r *reader) OpenReadTxns() int { return int(r.files.open.Load()) }
 
 // Sync returns when the durable file has reached index, committing without delay whatever leads there.
 // The error is ctx's, or the one that ended the store.
@@ -234,9 +236,9 @@ func (s *Store) fail(err error) {
 }
 
 // readMark reads how far the file is.
-func (s *Store) readMark() (Mark, error) {
+func (r *reader) readMark() (Mark, error) {
 	var m Mark
-	err := s.view(func(tx *readTx) (err error) {
+	err := r.view(func(tx *readTx) (err error) {
 		m, err = tx.mark()
 		return err
 	})

@@ -255,6 +255,13 @@ func TestSnapshotAndInstall(t *testing.T) {
 		t.Errorf("hash %d, %v; want %d", got, err, want)
 	}
 	// The snapshot of the replaced file still reads that file.
+	if v, err := old.Get(schema.Meta, schema.ConsistentIndexKey); err != nil || !bytes.Equal(v, schema.PutUint64(5)) {
+		t.Errorf("consistent_index in the old snapshot: %x, %v", v, err)
+	}
+	n := 0
+	if err := old.ForEach(schema.Key, func(_, _ []byte) error { n++; return nil }); err != nil || n != 5 {
+		t.Errorf("%d keys in the old snapshot, %v", n, err)
+	}
 	write(old, filepath.Join(dir, "old.db"))
 	again := open(t, filepath.Join(dir, "old.db"), Options{})
 	if again.Committed().Index != 5 {
