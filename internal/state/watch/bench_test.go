@@ -24,14 +24,33 @@ func change(rev int64) []mvcc.Change {
 }
 
 // drain takes and encodes answers, as an edge does.
-func drain(s *Stream, events *atomic.Int64) {
+func drain(s *Stream, events *tally) {
 	for {
 		r, err := s.Next(context.Background())
 		if err != nil {
 			return
 		}
 		_ = r.AppendTo(make([]byte, 0, r.Size()))
-		events.Add(int64(len(r.Events)))
+		events.add(int64(len(r.Events)))
+	}
+}
+
+// tally counts events and lets one goroutine wait for a count.
+type tally struct {
+	n, goal atomic.Int64
+	reached chan struct{}
+}
+
+func (t *tally) add(n int64) {
+	if now, goal := t.n.Add(n), t.goal.Load(); now >= goal && now-n < goal {
+		t.reached <- struct{}{}
+	}
+}
+
+// wait sets the goal before it looks, so a crossing between the two is seen by it or by add.
+func (t *tally) wait(goal int64) {
+	for t.goal.Store(goal); t.n.Load() < goal; {
+		<-t.reached
 	}
 }
 
@@ -41,7 +60,7 @@ func BenchmarkFanOut(b *testing.B) {
 	const watchers, streams, published = 1024, 64, 64
 	h := New(Options{}, newPast())
 	defer h.Close()
-	var events atomic.Int64
+	events := tally{reached: make(chan struct{}, 1<<20)}
 	for i := range streams {
 		s := h.NewStream(noHeader)
 		go drain(s, &events)
@@ -58,16 +77,12 @@ func BenchmarkFanOut(b *testing.B) {
 		h.SetDurable(rev)
 		if rev%published == 0 {
 			h.Publish(rev)
-			for events.Load() < (rev-1-20*published)*watchers/16 {
-				runtime.Gosched() // bound how far ahead the writer runs, to measure both sides
-			}
+			events.wait((rev - 1 - 20*published) * watchers / 16) // both sides are measured
 		}
 	}
 	h.Publish(rev)
-	for events.Load() < (rev-1)*watchers/16 {
-		runtime.Gosched()
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events.Load()), "ns/event")
+	events.wait((rev - 1) * watchers / 16)
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(events.n.Load()), "ns/event")
 }
 
 // BenchmarkIdle reports the heap of 10,000 watchers on 100 streams.
@@ -77,7 +92,7 @@ func BenchmarkIdle(b *testing.B) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		h := New(Options{}, newPast())
-		var events atomic.Int64
+		events := tally{reached: make(chan struct{}, 1<<20)}
 		for i := range 100 {
 			s := h.NewStream(noHeader)
 			go drain(s, &events)
@@ -115,7 +130,7 @@ func BenchmarkAppend(b *testing.B) {
 			h := New(Options{}, endless{kv: change(1)[0].KV})
 			defer h.Close()
 			h.Reset(behind, 0)
-			var events atomic.Int64
+			events := tally{reached: make(chan struct{}, 1<<20)}
 			s := h.NewStream(noHeader)
 			go drain(s, &events)
 			switch who {

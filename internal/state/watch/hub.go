@@ -12,7 +12,7 @@
 // A progress answer with revision R comes after all events up to R. Events are shared between watchers and
 // never changed.
 //
-// Locks, outermost first: index.mu, Stream.mu; group.mu and Hub.store are taken with none held.
+// Locks, outermost first: Hub.store, index.mu, Stream.mu; group.mu is taken with none held.
 package watch
 
 import (

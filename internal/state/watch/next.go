@@ -80,6 +80,9 @@ func shift[T any](list *[]*T) *T {
 func (s *Stream) serve(ctx context.Context, w *watcher, goal int64) (*wire.WatchResponse, error) {
 	b, err := s.hub.read(ctx, w, goal)
 	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ready = append(s.ready, w) // still awake: the next call tries again
 		return nil, fmt.Errorf("watch: read history from revision %d: %w", w.cursor, err)
 	}
 	if b.compacted != 0 {
