@@ -16,7 +16,7 @@ import (
 
 func benchCodec() *codec {
 	m := newMetrics(nil, false)
-	return &codec{pool: newBuffers(), sent: m.sentBytes, received: m.receivedBytes}
+	return &codec{pool: new(buffers), sent: m.sentBytes, received: m.receivedBytes}
 }
 
 // BenchmarkEncodeRange500 encodes 500 keys of 16 bytes with values of 256.

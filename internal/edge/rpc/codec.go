@@ -12,19 +12,10 @@ import (
 	"keelson/internal/kit/wire"
 )
 
-// bufferBytesMax is the largest buffer that is pooled; a larger answer's goes to the garbage collector, so that one
-// huge range does not stay in memory for good. The default request limit of 1.5 MiB lets values come near it.
-const bufferBytesMax = 1 << 20
-
-// newBuffers gives a pool whose classes grow fourfold: a buffer is at most that much larger than what it holds.
-func newBuffers() mem.BufferPool {
-	return mem.NewTieredBufferPool(4<<10, 16<<10, 64<<10, 256<<10, bufferBytesMax)
-}
-
 // codec turns messages into bytes and back for every service of the server: the hot ones by package wire, the others
 // by protobuf. It counts the bytes of both.
 type codec struct {
-	pool           mem.BufferPool
+	pool           *buffers
 	sent, received prometheus.Counter
 }
 

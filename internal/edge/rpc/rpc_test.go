@@ -416,6 +416,25 @@ func TestClusterAndMaintenance(t *testing.T) {
 	}
 }
 
+func TestBuffers(t *testing.T) {
+	p := new(buffers)
+	for n, want := range map[int]int{
+		0: 4 << 10, 1: 4 << 10, 4 << 10: 4 << 10, 4<<10 + 1: 16 << 10, 16 << 10: 16 << 10, 16<<10 + 1: 64 << 10,
+		256<<10 + 1: 1 << 20, 1 << 20: 1 << 20, 1<<20 + 1: 1<<20 + 1,
+	} {
+		b := p.Get(n)
+		if len(*b) != n || cap(*b) < want || n <= bufferBytesMax && cap(*b) != want {
+			t.Errorf("%d bytes: length %d of %d, want %d", n, len(*b), cap(*b), want)
+		}
+		p.Put(b)
+		if again := p.Get(n); len(*again) != n {
+			t.Errorf("%d bytes: length %d the second time", n, len(*again))
+		}
+	}
+	odd := make([]byte, 5000)
+	p.Put(&odd)
+}
+
 func TestHealth(t *testing.T) {
 	f, ctx := serve(t, Options{}), testContext(t)
 	c := healthpb.NewHealthClient(f.conn)

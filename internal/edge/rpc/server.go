@@ -113,9 +113,8 @@ func (o Options) withDefaults() Options {
 }
 
 func grpcOptions(o Options, g *gate) []grpc.ServerOption {
-	pool := newBuffers()
 	opts := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(&codec{pool: pool, sent: g.metrics.sentBytes, received: g.metrics.receivedBytes}),
+		grpc.ForceServerCodecV2(&codec{pool: new(buffers), sent: g.metrics.sentBytes, received: g.metrics.receivedBytes}),
 		grpc.UnaryInterceptor(g.intercept),
 		grpc.StreamInterceptor(g.interceptStream),
 		grpc.MaxRecvMsgSize(int(min(o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)) + requestOverheadBytes),
