@@ -31,8 +31,9 @@ type appendItem struct {
 }
 
 type markJob struct {
-	mark wal.Mark
-	done chan error // holds one
+	mark    wal.Mark
+	refused bool       // it is past the log
+	done    chan error // holds one
 }
 
 // appender is the append thread: it writes what raft appends, syncs once for all that waits, shows the
@@ -152,6 +153,10 @@ func (a *appender) write(items []appendItem) (batches []wal.Batch, durable bool,
 	}
 	for _, it := range items {
 		if it.mark != nil {
+			if last, _ := a.log.LastIndex(); it.mark.mark.Index > last {
+				it.mark.refused = true
+				continue
+			}
 			flush()
 			b.State = a.raiseCommit(it.mark.mark.Index)
 			flush()
@@ -226,6 +231,10 @@ func (a *appender) deliver(items []appendItem) {
 func (a *appender) marked(items []appendItem) error {
 	for _, it := range items {
 		if it.mark == nil {
+			continue
+		}
+		if it.mark.refused {
+			it.mark.done <- ErrPastLog
 			continue
 		}
 		to := a.log.compact(it.mark.mark.Index, a.catchUp, a.watch.clock.Now())

@@ -116,6 +116,7 @@ type machine struct {
 	conf  *raftpb.ConfState
 	snap  *raftpb.Snapshot
 	gate  chan struct{} // Apply waits for it
+	wal   *memWAL       // if set, Apply checks that entries are durable
 }
 
 func (m *machine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChange) *raftpb.ConfState) error {
@@ -124,6 +125,14 @@ func (m *machine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChange) *r
 	m.mu.Unlock()
 	if gate != nil {
 		<-gate
+	}
+	if m.wal != nil {
+		m.wal.mu.Lock()
+		durable := m.wal.durable
+		m.wal.mu.Unlock()
+		if last := ents[len(ents)-1].GetIndex(); last > durable {
+			return fmt.Errorf("entry %d applied, synced up to %d", last, durable)
+		}
 	}
 	for _, e := range ents {
 		var cs *raftpb.ConfState
@@ -235,7 +244,8 @@ func (c *cluster) add(id uint64, cs *raftpb.ConfState) *node {
 	nd := &node{c: c, id: id, wal: &memWAL{first: 2, mark: wal.Mark{Index: 1, Term: 1, ConfState: cs}}}
 	nd.wal.state = &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)), Commit: new(uint64(1))}
 	nd.wal.durable = 1
-	nd.machine = &machine{index: 1, term: 1, conf: cs}
+	nd.machine = &machine{index: 1, term: 1, conf: cs, wal: nd.wal}
+	nd.failed = make(chan error, 1)
 	c.mu.Lock()
 	c.nodes[id] = nd
 	c.mu.Unlock()
@@ -256,7 +266,6 @@ func (nd *node) start() {
 	if nd.c.tune != nil {
 		nd.c.tune(&o)
 	}
-	nd.failed = make(chan error, 1)
 	nd.c.mu.Lock()
 	nd.inbound = make(chan *raftpb.Message, 10000)
 	nd.c.mu.Unlock()
@@ -317,6 +326,9 @@ func (c *cluster) isolate(id uint64) {
 func (c *cluster) stop() {
 	for _, nd := range c.nodes {
 		nd.loop.Stop()
+		if len(nd.failed) > 0 {
+			c.t.Errorf("member %d failed: %v", nd.id, <-nd.failed)
+		}
 	}
 }
 

@@ -177,9 +177,8 @@ func (c *core) tick() {
 	c.rn.Tick()
 	now := c.append.watch.now()
 	c.pump.retry(false)
-	if c.soft.Lead == raft.None {
-		c.pump.prune(now)
-	} else if !c.cut.leader || !c.cut.single {
+	c.pump.prune(now)
+	if c.soft.Lead != raft.None && !(c.cut.leader && c.cut.single) {
 		c.reads.retry(c.rn, now)
 	}
 	c.guard.tick(c, c.append.stalled(now))
@@ -286,23 +285,17 @@ func (c *core) progress() map[uint64]tracker.Progress {
 	return m
 }
 
-// heir is the active voter beside this one with the longest log, 0 if there is none.
+// heir is the voter beside this one that has the longest log, 0 if there is none. One heard of lately is
+// preferred; raft forgets that for a moment once in an election time-out.
 func (c *core) heir() (id uint64) {
-	best := uint64(0)
+	var best tracker.Progress
 	c.rn.WithProgress(func(other uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if other != c.o.ID && typ == raft.ProgressTypePeer && pr.RecentActive && (id == 0 || pr.Match > best) {
-			id, best = other, pr.Match
+		if other == c.o.ID || typ != raft.ProgressTypePeer {
+			return
+		}
+		if id == 0 || pr.RecentActive && !best.RecentActive || pr.RecentActive == best.RecentActive && pr.Match > best.Match {
+			id, best = other, pr
 		}
 	})
 	return id
-}
-
-// voters counts the voters beside this member.
-func (c *core) otherVoters() (n int) {
-	c.rn.WithProgress(func(other uint64, typ raft.ProgressType, _ tracker.Progress) {
-		if other != c.o.ID && typ == raft.ProgressTypePeer {
-			n++
-		}
-	})
-	return n
 }

@@ -37,26 +37,19 @@ func (g *guard) tick(c *core, stalled time.Duration) {
 	}
 	switch g.stage {
 	case healthy:
-		if c.otherVoters() == 0 {
+		to := c.heir()
+		if to == 0 {
 			return
 		}
-		if to := c.heir(); to != 0 {
-			c.o.Logger.Warn("the disk hangs: handing leadership over", zap.Duration("sync", stalled), zap.Uint64("to", to))
-			g.stage, g.ticks = handing, c.o.ElectionTicks
-			c.rn.TransferLeader(to)
-			return
-		}
-		g.fallSilent(c, stalled)
+		c.o.Logger.Warn("the disk hangs: handing leadership over", zap.Duration("sync", stalled), zap.Uint64("to", to))
+		g.stage, g.ticks = handing, c.o.ElectionTicks
+		c.rn.TransferLeader(to)
 	case handing:
 		if g.ticks--; g.ticks <= 0 {
-			g.fallSilent(c, stalled)
+			c.o.Logger.Warn("the disk hangs: withholding heartbeats", zap.Duration("sync", stalled))
+			g.stage = silent
 		}
 	}
-}
-
-func (g *guard) fallSilent(c *core, stalled time.Duration) {
-	c.o.Logger.Warn("the disk hangs: withholding heartbeats", zap.Duration("sync", stalled))
-	g.stage = silent
 }
 
 // hung tells that proposals should wait: this member can't answer them.

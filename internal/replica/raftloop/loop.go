@@ -37,6 +37,9 @@ var (
 	// ErrTransferFailed is returned when the target did not lead within an election time-out, or another
 	// member does.
 	ErrTransferFailed = errors.New("raftloop: leadership did not go to the target")
+	// ErrPastLog is returned by MarkSnapshot for an index that the log does not have: such a record would
+	// mean an incoming snapshot.
+	ErrPastLog = errors.New("raftloop: the log does not reach the snapshot's index")
 	// ErrNotRemote is returned by Step for a message that only a member itself may make.
 	ErrNotRemote = errors.New("raftloop: a local message came from the network")
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -405,5 +406,110 @@ func TestStepRefusesLocalMessages(t *testing.T) {
 				t.Errorf("%v: %v", m, err)
 			}
 		}
+	})
+}
+
+// Behind its limits the loop makes proposers wait, and loses, repeats and reorders nothing.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, func(o *Options) { o.UncommittedBytesMax, o.WaitingBytesMax = 100, 50 })
+		defer c.stop()
+		c.propose(1, "first")
+		c.has(1, "first")
+		gate := make(chan struct{})
+		m := c.nodes[1].machine
+		m.mu.Lock()
+		m.gate = gate
+		m.mu.Unlock()
+		want := []string{"first"}
+		var sent atomic.Int64
+		done := make(chan struct{})
+		for i := range 100 {
+			want = append(want, string(rune('A'+i%26))+"23456789")
+		}
+		go func() {
+			defer close(done)
+			for _, d := range want[1:] {
+				if err := c.nodes[1].loop.Propose(t.Context(), []byte(d)); err != nil {
+					t.Error(err)
+				}
+				sent.Add(1)
+			}
+		}()
+		time.Sleep(time.Second)
+		if n := sent.Load(); n < 10 || n > 20 {
+			t.Errorf("%d proposals of 9 bytes went into 150 bytes", n)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.nodes[1].loop.Propose(ctx, make([]byte, 49)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no room, and yet: %v", err)
+		}
+		close(gate)
+		<-done
+		c.has(1, want...)
+	})
+}
+
+// Entries that the store has already are not applied again, even when the log lost them and another
+// leader sends them once more: a stock leader applies before its own log is synced.
+func TestStoreAheadOfLog(t *testing.T) {
+	within(t, 3, func(t *testing.T, c *cluster) {
+		c.elect(1)
+		c.propose(1, "a", "b")
+		c.has(1, "a", "b")
+		c.has(3, "a", "b")
+		nd := c.nodes[1]
+		nd.loop.Stop()
+		c.isolate(1)
+		c.nodes[2].loop.SuspectLeader(1, 0)
+		c.nodes[3].loop.SuspectLeader(1, 1)
+		c.until("another leads", func() bool { return c.nodes[2].loop.Status().Lead > 1 })
+		c.filter(nil)
+		nd.wal.ents, nd.wal.durable = nd.wal.ents[:1], 2
+		nd.restart()
+		m := wal.Mark{Index: nd.machine.index, Term: 2, ConfState: nd.machine.conf}
+		if err := nd.loop.MarkSnapshot(m); !errors.Is(err, ErrPastLog) {
+			t.Errorf("mark past the log: %v", err)
+		}
+		c.propose(2, "c")
+		c.has(1, "a", "b", "c")
+	})
+}
+
+// A conf change drops a leader that removes itself, and the others go on.
+func TestLeaderRemovesItself(t *testing.T) {
+	within(t, 3, func(t *testing.T, c *cluster) {
+		l := c.elect(1)
+		cc := &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(1))}
+		if err := l.ProposeConfChange(t.Context(), cc); err != nil {
+			t.Fatal(err)
+		}
+		c.until("stepped down", func() bool { return l.Status().Role != raft.StateLeader })
+		c.until("another leads", func() bool { return c.nodes[2].loop.Status().Lead > 1 })
+		c.propose(2, "a")
+		c.has(3, "a")
+	})
+}
+
+func TestLearnerReads(t *testing.T) {
+	within(t, 1, func(t *testing.T, c *cluster) {
+		c.until("leads", c.nodes[1].loop.LocalRead)
+		c.add(2, &raftpb.ConfState{Voters: []uint64{1}})
+		cc := &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: new(uint64(2))}
+		if err := c.nodes[1].loop.ProposeConfChange(t.Context(), cc); err != nil {
+			t.Fatal(err)
+		}
+		c.propose(1, "a")
+		c.has(2, "a")
+		if !c.nodes[1].loop.LocalRead() || c.nodes[2].loop.LocalRead() {
+			t.Error("the only voter reads alone, a learner never")
+		}
+		index, err := c.nodes[2].loop.ReadIndex(t.Context())
+		if err != nil || index != c.nodes[1].machine.index {
+			t.Errorf("read at %d, %v", index, err)
+		}
+		c.propose(2, "b")
+		c.has(2, "a", "b")
 	})
 }
