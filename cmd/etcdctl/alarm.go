@@ -1,9 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
-)
+import "github.com/spf13/cobra"
 
 const alarmListHelp = `Prints the alarms that are raised; nothing where all is well. NOSPACE: a member's database is at its quota, and writes are
 refused. CORRUPT: a member's data differ from the others'.`
@@ -28,7 +25,7 @@ func (a *app) alarmList() *cobra.Command {
 			if len(args) != 0 {
 				return fail(statusBadArgs, "alarm list command accepts no arguments")
 			}
-			c, err := a.dial(cmd, (*clientv3.AlarmResponse)(nil))
+			c, err := a.dial(cmd, nil)
 			if err != nil {
 				return err
 			}

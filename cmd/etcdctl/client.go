@@ -35,8 +35,9 @@ type call struct {
 	app *app
 }
 
-// prepare settles the flags and the environment of cmd and makes the printer. It fails where the format has no layout
-// for answers of the given type (nil: the verb prints only text): before anything is sent.
+// prepare settles the flags and the environment of cmd and makes the printer. A verb that changes something names the
+// type of its answer, so that it fails before anything is sent where the format has no layout for it; one that only
+// reads gives nil and learns it from Print.
 func (a *app) prepare(cmd *cobra.Command, answer any) (*call, error) {
 	return a.prepareWith(cmd, answer, output.Options{})
 }

@@ -20,7 +20,7 @@ func (a *app) endpointHashKV(cluster *bool) *cobra.Command {
 		Long:  endpointHashKVHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answers []output.HashKV
-			c, err := a.prepare(cmd, answers)
+			c, err := a.prepare(cmd, nil)
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func (a *app) endpointHealth(cluster *bool) *cobra.Command {
 		Short: "Checks that each endpoint can commit",
 		Long:  endpointHealthHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.prepare(cmd, []output.Health(nil))
+			c, err := a.prepare(cmd, nil)
 			if err != nil {
 				return err
 			}

@@ -20,7 +20,7 @@ func (a *app) endpointStatus(cluster *bool) *cobra.Command {
 		Long:  endpointStatusHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answers []output.Status
-			c, err := a.prepare(cmd, answers)
+			c, err := a.prepare(cmd, nil)
 			if err != nil {
 				return err
 			}

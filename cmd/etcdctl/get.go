@@ -60,7 +60,7 @@ func (a *app) get() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.dialWith(cmd, (*clientv3.GetResponse)(nil), output.Options{ValueOnly: f.valueOnly})
+			c, err := a.dialWith(cmd, nil, output.Options{ValueOnly: f.valueOnly})
 			if err != nil {
 				return err
 			}

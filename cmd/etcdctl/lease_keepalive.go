@@ -23,7 +23,7 @@ func (a *app) leaseKeepAlive() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd, (*clientv3.LeaseKeepAliveResponse)(nil))
+			c, err := a.dial(cmd, nil)
 			if err != nil {
 				return err
 			}

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"github.com/spf13/cobra"
-	clientv3 "go.etcd.io/etcd/client/v3"
-)
+import "github.com/spf13/cobra"
 
 const leaseListHelp = `Prints the IDs of all leases that have not ended.`
 
@@ -13,7 +10,7 @@ func (a *app) leaseList() *cobra.Command {
 		Short: "Lists all leases",
 		Long:  leaseListHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.dial(cmd, (*clientv3.LeaseLeasesResponse)(nil))
+			c, err := a.dial(cmd, nil)
 			if err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ func (a *app) leaseTimeToLive() *cobra.Command {
 			if keys {
 				opts = append(opts, clientv3.WithAttachedKeys())
 			}
-			c, err := a.dial(cmd, (*output.Remaining)(nil))
+			c, err := a.dial(cmd, nil)
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ func (a *app) memberList() *cobra.Command {
 			if serializable {
 				opts = append(opts, clientv3.WithSerializable())
 			}
-			c, err := a.dial(cmd, (*clientv3.MemberListResponse)(nil))
+			c, err := a.dial(cmd, nil)
 			if err != nil {
 				return err
 			}

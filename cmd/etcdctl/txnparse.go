@@ -16,7 +16,7 @@ func trimLine(s string) string { return strings.TrimSpace(s) }
 func parseCompare(line string) (clientv3.Cmp, error) {
 	none := clientv3.Cmp{}
 	malformed := func(format string, args ...any) (clientv3.Cmp, error) {
-		return none, fail(statusInvalidInput, "malformed comparison: "+line+format, args...)
+		return none, fail(statusInvalidInput, "malformed comparison: %s%s", line, fmt.Sprintf(format, args...))
 	}
 	what, rest, ok := strings.Cut(line, "(")
 	if !ok {

@@ -48,7 +48,7 @@ func (s *simple) lay(w *bufio.Writer, answer any) error {
 		joined(w, memberRows(r))
 	case *clientv3.AlarmResponse:
 		for _, a := range r.Alarms {
-			fmt.Fprintf(w, "%+v\n", a)
+			fmt.Fprintf(w, "memberID:%d alarm:%s\n", a.MemberID, a.Alarm)
 		}
 	case []Health:
 		s.health(w, r)

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestEnvironment(t *testing.T) {
+	f := startFake(t, false)
+	for _, c := range []struct {
+		name   string
+		args   string
+		env    []string
+		status int
+		out    string // prefix
+		diag   string // somewhere
+	}{
+		{"endpoints and format", "get none", []string{"ETCDCTL_ENDPOINTS=http://" + f.addr, "ETCDCTL_WRITE_OUT=fields"}, 0, `"ClusterID" : `, ""},
+		{"a flag wins", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_WRITE_OUT=fields"}, 0, `{"header"`, ""},
+		{"spaces in a list", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr + ", " + f.addr}, 0, `{"header"`, ""},
+		{"hex", "member list -w fields", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_HEX=true"}, 0, `"ClusterID" : cdf818194e3a8c32`, ""},
+		{"cluster", "endpoint hashkv", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_CLUSTER=1"}, 0, "http://" + f.addr + ", 3735928559, 42", ""},
+		{"API 3", "version", []string{"ETCDCTL_API=3"}, 0, "etcdctl version: 3.7.3\nAPI version: 3.7\nKeelson 0.1.0\n", ""},
+		{"API 2", "version", []string{"ETCDCTL_API=2"}, statusBadFeature, "", "ETCDCTL_API=2"},
+		{"API 1", "version", []string{"ETCDCTL_API=1"}, statusError, "", "unsupported API version 1"},
+		{"a value that is none", "get a", []string{"ETCDCTL_DIAL_TIMEOUT=soon"}, statusBadArgs, "", `ETCDCTL_DIAL_TIMEOUT="soon"`},
+		{"an unknown name", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_ENDPOINT=x"}, 0, "{", "Warning: ETCDCTL_ENDPOINT is no setting"},
+		{"a refused setting", "get a", []string{"ETCDCTL_USER=root:pw"}, statusBadFeature, "", "--user (ETCDCTL_USER): authentication"},
+	} {
+		status, out, diag := runProgram(strings.Fields(c.args), "", c.env)
+		if status != c.status || !strings.HasPrefix(out, c.out) || !strings.Contains(diag, c.diag) {
+			t.Errorf("%s: exit %d, %q, %q", c.name, status, out, diag)
+		}
+	}
+}
+
+func TestRefusedFlags(t *testing.T) {
+	for _, args := range []string{
+		"--cacert=ca get a", "--cert=c get a", "--key=k get a", "--insecure-skip-tls-verify get a", "--insecure-transport=false get a",
+		"--user=root get a", "--password=p get a", "--auth-jwt-token=t get a", "-d example.com get a", "--discovery-srv-name=n get a",
+		"--insecure-discovery=false get a", "--endpoints=https://127.0.0.1:1 get a", "--endpoints=unixs:///s get a",
+	} {
+		status, out, diag := runProgram(strings.Fields(args), "", nil)
+		if status != statusBadFeature || out != "" || !strings.Contains(diag, "not supported by this version of etcdctl yet") {
+			t.Errorf("%s: exit %d, %q, %q", args, status, out, diag)
+		}
+	}
+	f := startFake(t, false)
+	defaults := "--insecure-transport=true --insecure-discovery=true --insecure-skip-tls-verify=false --cert= --user= put a b"
+	if status, out, diag := runProgram(append([]string{"--endpoints=" + f.addr}, strings.Fields(defaults)...), "", nil); status != 0 || out != "OK\n" {
+		t.Errorf("defaults: exit %d, %q, %q", status, out, diag)
+	}
+}
+
+func TestRefusedCommands(t *testing.T) {
+	for _, args := range []string{
+		"alarm disarm", "auth enable", "check perf", "defrag --cluster", "downgrade enable 3.6", "make-mirror x", "member add n --peer-urls=u",
+		"member promote 1", "member remove 1", "member update 1", "migrate --data-dir=d", "move-leader 1", "role add r", "snapshot save f", "user add u", "user --help",
+	} {
+		status, out, diag := runProgram(strings.Fields(args), "", nil)
+		if status != statusBadFeature || out != "" || !strings.Contains(diag, strings.Fields(args)[0]) || !strings.Contains(diag, "not supported by this version") {
+			t.Errorf("%s: exit %d, %q, %q", args, status, out, diag)
+		}
+	}
+}
+
+// Every command of the help has a group, a short and a long text, and no line is wider than a wide terminal.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command, path string)
+	walk = func(c *cobra.Command, path string) {
+		if c.Hidden || c.Name() == "help" {
+			return
+		}
+		if c.Short == "" || c.Long == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: short %q, long %q", path, c.Short, c.Long)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len(line) > 125 {
+				t.Errorf("%s: a line of %d bytes: %s", path, len(line), line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			if !c.HasParent() && sub.GroupID == "" && !sub.Hidden {
+				t.Errorf("%s has no group", sub.Name())
+			}
+			walk(sub, path+" "+sub.Name())
+		}
+	}
+	walk(quietApp().root(), "etcdctl")
+	status, out, _ := runProgram(nil, "", nil)
+	for _, want := range []string{"Locks and elections", "endpoint health --cluster", "Not in this version yet", "snapshot"} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("the help has no %q", want)
+		}
+	}
+	if _, out, _ := runProgram([]string{"options"}, "", nil); !strings.Contains(out, "--dial-timeout duration") || !strings.Contains(out, "not in this version yet") {
+		t.Errorf("options: %s", out)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if status, out, diag := runProgram([]string{"completion", shell}, "", nil); status != 0 || !strings.Contains(out, "etcdctl") {
+			t.Errorf("completion %s: exit %d, %s", shell, status, diag)
+		}
+	}
+}
