@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/vfs"
 	"keelson/internal/storage/wal"
 )
 
@@ -80,3 +81,16 @@ func benchmarkPropose(b *testing.B, clients int, w WAL) {
 
 func BenchmarkPropose1(b *testing.B)    { benchmarkPropose(b, 1, nullWAL{}) }
 func BenchmarkPropose1000(b *testing.B) { benchmarkPropose(b, 1000, nullWAL{}) }
+
+// The real log on the real disk, synced.
+func BenchmarkProposeDisk1000(b *testing.B) {
+	w, err := wal.Create(vfs.OS, b.TempDir()+"/wal", wal.Metadata{NodeID: 1, ClusterID: 1}, wal.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Append(wal.Batch{Entries: []*raftpb.Entry{{Index: new(uint64(1)), Term: new(uint64(1))}}}); err != nil {
+		b.Fatal(err)
+	}
+	benchmarkPropose(b, 1000, w)
+}
