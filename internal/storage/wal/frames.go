@@ -40,6 +40,7 @@ type frameReader struct {
 	off   int64 // of the next frame
 	limit int64 // bytes that may be read
 	crc   uint32
+	ahead int  // how much to read at once; 0: copyBytes
 	trust bool // take the next frame's crc as the beginning of the chain, unchecked
 
 	buf   []byte
@@ -51,7 +52,7 @@ func (r *frameReader) view(off int64, n int) ([]byte, error) {
 	if at := off - r.start; at >= 0 && at+int64(n) <= int64(len(r.buf)) {
 		return r.buf[at : at+int64(n)], nil
 	}
-	want := int(min(int64(max(n, copyBytes)), r.limit-off))
+	want := int(min(int64(max(n, cmp.Or(r.ahead, copyBytes))), r.limit-off))
 	if cap(r.buf) < want {
 		r.buf = make([]byte, want)
 	}
@@ -86,8 +87,8 @@ func (r *frameReader) next() (frame, error) {
 		return frame{}, r.end(left)
 	}
 	size := int64(word & sizeMask)
-	pad := -size & (frameAlign - 1)
-	if word>>56 != 0 && word>>56 != uint64(padFlag|pad) || word>>56 == 0 && pad != 0 {
+	pad := padding(size)
+	if word != lengthWord(size) {
 		return frame{}, &flaw{r.off, false, fmt.Sprintf("the frame's length word is %#x", word)}
 	}
 	if size > left-lengthBytes-pad {

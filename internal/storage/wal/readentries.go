@@ -71,6 +71,13 @@ func (w *Writer) locate(lo, hi uint64) (run, error) {
 	return r, nil
 }
 
+// span guesses how many bytes a read of at most maxBytes needs: up to the last entry and some more.
+func (r *run) span(maxBytes uint64) int {
+	const more = 4096
+	known := uint64(int64(r.at[len(r.at)-1])*frameAlign - r.from)
+	return int(min(known, maxBytes, copyBytes) + more)
+}
+
 func (w *Writer) readSegment(lo, hi, maxBytes uint64, size *uint64) ([]*raftpb.Entry, error) {
 	r, err := w.locate(lo, hi)
 	if err != nil {
@@ -78,7 +85,7 @@ func (w *Writer) readSegment(lo, hi, maxBytes uint64, size *uint64) ([]*raftpb.E
 	}
 	defer r.s.letGo()
 	var ents []*raftpb.Entry
-	frames := frameReader{file: r.s.file, off: r.from, limit: r.end, trust: true}
+	frames := frameReader{file: r.s.file, off: r.from, limit: r.end, trust: true, ahead: r.span(maxBytes)}
 	for len(r.at) > 0 {
 		f, err := frames.next()
 		if err != nil {

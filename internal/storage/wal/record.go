@@ -47,7 +47,7 @@ func (e *encoder) frame(typ byte, head, body []byte) {
 	if n > 0 {
 		size += 1 + protowire.SizeVarint(uint64(n)) + n
 	}
-	e.buf = binary.LittleEndian.AppendUint64(e.buf, lengthWord(size))
+	e.buf = binary.LittleEndian.AppendUint64(e.buf, lengthWord(int64(size)))
 	e.buf = append(e.buf, 0x08, typ, 0x10)
 	e.buf = protowire.AppendVarint(e.buf, uint64(e.crc))
 	if n > 0 {
@@ -57,15 +57,15 @@ func (e *encoder) frame(typ byte, head, body []byte) {
 		e.buf = append(e.buf, body...)
 	}
 	var zeros [frameAlign]byte
-	e.buf = append(e.buf, zeros[:padding(size)]...)
+	e.buf = append(e.buf, zeros[:padding(int64(size))]...)
 }
 
-func padding(size int) int { return -size & (frameAlign - 1) }
+func padding(size int64) int64 { return -size & (frameAlign - 1) }
 
-func lengthWord(size int) uint64 {
+func lengthWord(size int64) uint64 {
 	word := uint64(size)
 	if pad := padding(size); pad > 0 {
-		word |= uint64(padFlag|pad) << 56
+		word |= (padFlag | uint64(pad)) << 56
 	}
 	return word
 }

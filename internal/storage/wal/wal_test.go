@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,7 +65,11 @@ func describe(c *Contents) string {
 	fmt.Fprintf(&b, "%d/%d state %d %d %d mark %d %d %v\n", c.NodeID, c.ClusterID,
 		c.State.GetTerm(), c.State.GetVote(), c.State.GetCommit(), c.Mark.Index, c.Mark.Term, c.Mark.ConfState.GetVoters())
 	for _, e := range c.Entries {
-		fmt.Fprintf(&b, "%d %d %d %q\n", e.GetIndex(), e.GetTerm(), e.GetType(), e.Data)
+		fmt.Fprintf(&b, "%d %d %d %.20q", e.GetIndex(), e.GetTerm(), e.GetType(), e.Data)
+		if len(e.Data) > 20 {
+			fmt.Fprintf(&b, " and so on: %d bytes, sum %08x", len(e.Data), crc32.ChecksumIEEE(e.Data))
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -262,6 +262,9 @@ func (w *Writer) released(index uint64) []*segment {
 		}
 	}
 	n := min(need, max(0, len(w.index.segments)-int(w.options.MaxFiles)))
+	if n == 0 {
+		return nil
+	}
 	gone := w.index.segments[:n:n]
 	w.index.segments = append([]*segment(nil), w.index.segments[n:]...)
 	return gone
