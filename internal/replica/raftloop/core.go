@@ -144,7 +144,9 @@ func (c *core) stepLocal(m *raftpb.Message) {
 	case raftpb.MsgStorageApplyResp:
 		c.pump.retry(false)
 		ents := m.GetEntries()
-		if t := ents[len(ents)-1].GetTerm(); t > c.cut.applied {
+		last := ents[len(ents)-1]
+		c.log.settle(last.GetIndex())
+		if t := last.GetTerm(); t > c.cut.applied {
 			c.cut.applied = t
 			c.askAgain() // a leader holds reads until the first commit in its term, and may have lost them
 		}

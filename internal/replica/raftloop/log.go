@@ -62,6 +62,7 @@ type Log struct {
 	window     []*raftpb.Entry // window[i] has index last-len(window)+1+i
 	ends       []uint64        // ends[i]: bytes of all entries ever kept, up to and with window[i]
 	windowSize uint64          // the bound in bytes
+	settled    uint64          // raft knows that entries up to here are applied, and won't read them for that
 	pins       map[uint64]pin  // by follower
 }
 
@@ -88,6 +89,7 @@ func NewLog(hs *raftpb.HardState, cs *raftpb.ConfState, mark wal.Mark, ents []*r
 	if commit > l.last {
 		return nil, fmt.Errorf("raftloop: commit index %d is past the end of the log at %d", commit, l.last)
 	}
+	l.settled = l.startIndex()
 	l.state = &raftpb.HardState{Term: new(hs.GetTerm()), Vote: new(hs.GetVote()), Commit: new(commit)}
 	return l, nil
 }
@@ -257,7 +259,7 @@ func (l *Log) drop(n int) {
 func (l *Log) restart(index, term uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.first, l.last = index+1, index
+	l.first, l.last, l.settled = index+1, index, index
 	l.runs = []termRun{{index, term}}
 	l.window, l.ends = nil, nil
 	clear(l.pins)
@@ -269,7 +271,7 @@ func (l *Log) restart(index, term uint64) {
 func (l *Log) compact(index, catchUp uint64, now time.Time) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	to := max(index-min(index, catchUp), min(index, l.windowStart()-1))
+	to := min(l.settled, max(index-min(index, catchUp), min(index, l.windowStart()-1)))
 	for id, p := range l.pins {
 		if !p.until.IsZero() && now.After(p.until) {
 			delete(l.pins, id)
@@ -288,6 +290,13 @@ func (l *Log) compact(index, catchUp uint64, now time.Time) uint64 {
 	}
 	l.first = to + 1
 	return to
+}
+
+// settle tells that raft has taken in that entries up to index are applied.
+func (l *Log) settle(index uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.settled = max(l.settled, index)
 }
 
 // pin keeps the log behind index until the transfer to follower id is reported.

@@ -88,6 +88,7 @@ func modelCompact(rng *rand.Rand, log *Log, tw *twin, to uint64) {
 		log.unpin(7, time.Unix(0, 0))
 		return
 	}
+	log.settle(to)
 	got := log.compact(to, rng.Uint64N(10), time.Unix(1000, 0))
 	if got > tw.first {
 		tw.ents = tw.ents[got-tw.first:]

@@ -142,7 +142,6 @@ type Loop struct {
 	apply   *applier
 	done    chan struct{}
 	started sync.Once
-	running bool
 }
 
 // New makes a loop on a log as NewLog gave it. It does nothing before Start.
@@ -209,7 +208,6 @@ func withDefaults(o Options) Options {
 // Start begins the work. It is called once at most.
 func (l *Loop) Start() {
 	l.started.Do(func() {
-		l.running = true
 		go l.append.run()
 		go l.apply.run()
 		go func() {

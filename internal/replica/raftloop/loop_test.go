@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/storage/wal"
 )
@@ -511,5 +512,29 @@ func TestLearnerReads(t *testing.T) {
 		}
 		c.propose(2, "b")
 		c.has(2, "a", "b")
+	})
+}
+
+// The founder's first entries are the conf changes that make it a member: it leads once they are applied.
+func TestFounding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cc, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &cluster{t: t, nodes: map[uint64]*node{}}
+		defer c.stop()
+		e := &raftpb.Entry{Type: raftpb.EntryConfChange.Enum(), Index: new(uint64(1)), Term: new(uint64(1)), Data: cc}
+		nd := &node{c: c, id: 1, failed: make(chan error, 1)}
+		nd.wal = &memWAL{first: 1, durable: 1, ents: []*raftpb.Entry{e}}
+		nd.wal.state = &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(1))}
+		nd.machine = &machine{conf: &raftpb.ConfState{}}
+		c.nodes[1] = nd
+		nd.start()
+		c.propose(1, "a")
+		c.has(1, "a")
+		if !nd.loop.LocalRead() || nd.machine.index != 3 {
+			t.Errorf("applied up to %d", nd.machine.index)
+		}
 	})
 }
