@@ -15,7 +15,9 @@ import (
 // nothing is a History for stores whose old values nobody asks for.
 type nothing struct{}
 
-func (nothing) Values(revs []schema.Revision) ([][]byte, error) { return make([][]byte, len(revs)), nil }
+func (nothing) Values(revs []schema.Revision) ([][]byte, error) {
+	return make([][]byte, len(revs)), nil
+}
 
 func (nothing) Scan(_, _ schema.Revision, _ func(schema.Revision, bool, []byte) bool) error {
 	return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"unsafe"
 
 	"keelson/internal/kit/wire"
 	"keelson/internal/storage/schema"
@@ -54,27 +55,45 @@ func (l *Loader) Add(rev schema.Revision, tombstone bool, kv []byte) error {
 	if err != nil {
 		return fmt.Errorf("mvcc: load revision %d.%d: %w", rev.Main, rev.Sub, err)
 	}
-	v := slab(&l.versions, slabVersions)
-	if tombstone {
-		v.setTombstone(rev)
-	} else {
-		v.set(rev, append(make([]byte, 0, max(len(kv), 1)), kv...))
-	}
 	i, ok := l.byKey[text(p.Key)]
 	if !ok {
 		i = l.addKey(p.Key)
 	}
 	it := l.items[i]
+	v := slab(&l.versions, slabVersions)
+	var room []byte
 	if old := it.e.head.Load(); old != nil {
-		old.kv.Store(nil)
+		room = reclaim(old)
 		v.prev.Store(old)
 		l.superseded.push(v)
+	}
+	switch {
+	case tombstone:
+		v.setTombstone(rev)
+	case cap(room) >= len(kv):
+		v.set(rev, append(room, kv...))
+	default:
+		v.set(rev, append(make([]byte, 0, rounded(len(kv))), kv...))
 	}
 	it.e.head.Store(v)
 	if tombstone {
 		l.deleted.push(grave{v, it.e, it.key})
 	}
 	return nil
+}
+
+// rounded is the room that a loaded value gets: as much as the allocator gives anyway, at least a byte.
+func rounded(n int) int { return max(n+15, 16) &^ 15 }
+
+// reclaim takes the value of a version that was loaded and is superseded; its room serves the next value, which is most
+// often as long. Nobody has read it yet.
+func reclaim(old *version) []byte {
+	p := old.kv.Load()
+	if p == nil {
+		return nil
+	}
+	old.kv.Store(nil)
+	return unsafe.Slice(p, rounded(int(old.size)))[:0]
 }
 
 func (l *Loader) addKey(key []byte) uint32 {
