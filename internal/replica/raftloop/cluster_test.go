@@ -81,6 +81,9 @@ func (w *memWAL) Sync() error {
 func (w *memWAL) ReadEntries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.fail != nil {
+		return nil, w.fail
+	}
 	if lo < w.first || lo <= w.released {
 		return nil, errors.New("released")
 	}

@@ -12,6 +12,7 @@
 package raftloop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -188,17 +189,10 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 }
 
 func withDefaults(o Options) Options {
-	for _, d := range []struct {
-		v   *int64
-		def int64
-	}{{&o.WaitingBytesMax, waitingBytesDefault}, {&o.UncommittedBytesMax, uncommittedBytesDefault}, {&o.WindowBytesMax, windowBytesDefault}} {
-		if *d.v == 0 {
-			*d.v = d.def
-		}
-	}
-	if o.CatchUpEntries == 0 {
-		o.CatchUpEntries = catchUpDefault
-	}
+	o.WaitingBytesMax = cmp.Or(o.WaitingBytesMax, waitingBytesDefault)
+	o.UncommittedBytesMax = cmp.Or(o.UncommittedBytesMax, uncommittedBytesDefault)
+	o.WindowBytesMax = cmp.Or(o.WindowBytesMax, windowBytesDefault)
+	o.CatchUpEntries = cmp.Or(o.CatchUpEntries, catchUpDefault)
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
@@ -296,7 +290,8 @@ func (l *Loop) WaitApplied(ctx context.Context, index uint64) error {
 
 // Step takes a message from a peer, and owns it. It waits while the loop has too many.
 func (l *Loop) Step(ctx context.Context, m *raftpb.Message) error {
-	if raft.IsLocalMsg(m.GetType()) || raft.IsLocalMsgTarget(m.GetFrom()) || raft.IsLocalMsgTarget(m.GetTo()) || len(m.GetResponses()) > 0 {
+	if raft.IsLocalMsg(m.GetType()) || raft.IsLocalMsgTarget(m.GetFrom()) || raft.IsLocalMsgTarget(m.GetTo()) ||
+		len(m.GetResponses()) > 0 {
 		return ErrNotRemote
 	}
 	if m.GetType() == raftpb.MsgProp && len(m.GetEntries()) == 0 {

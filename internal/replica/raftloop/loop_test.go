@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -535,6 +536,28 @@ func TestFounding(t *testing.T) {
 		c.has(1, "a")
 		if !nd.loop.LocalRead() || nd.machine.index != 3 {
 			t.Errorf("applied up to %d", nd.machine.index)
+		}
+	})
+}
+
+// raft can only panic when the log can't be read; the loop makes a stop of it.
+func TestReadErrorStopsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(o *Options) { o.WindowBytesMax = 1 })
+		defer c.stop()
+		c.elect(1)
+		c.isolate(3)
+		c.propose(1, "a", "b")
+		c.has(1, "a", "b")
+		nd := c.nodes[1]
+		nd.wal.mu.Lock()
+		nd.wal.fail = errors.New("disk gone")
+		nd.wal.mu.Unlock()
+		c.filter(nil)
+		err := <-nd.failed
+		<-nd.loop.Done()
+		if _, read := nd.loop.ReadIndex(t.Context()); !strings.Contains(err.Error(), "read log entries") || !errors.Is(read, ErrStopped) {
+			t.Errorf("failed with %v, read %v", err, read)
 		}
 	})
 }
