@@ -175,23 +175,11 @@ func sortItems(items []item) {
 	}
 }
 
-// headOf gives the first eight bytes of s, big-endian, with zeros behind a shorter one.
-func headOf(s string) uint64 {
-	var h uint64
-	for i := range min(len(s), 8) {
-		h |= uint64(s[i]) << (56 - 8*i)
-	}
-	return h
-}
-
 func sharedPrefix(items []item) int {
 	first := items[0].key
 	n := len(first)
 	for _, it := range items[1:] {
-		n = min(n, len(it.key))
-		for it.key[:n] != first[:n] {
-			n--
-		}
+		n = min(n, shared(first, it.key))
 	}
 	return n
 }

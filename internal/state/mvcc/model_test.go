@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,28 +18,27 @@ import (
 // The model test drives a store and its twin by the same random steps: transactions, compactions in pieces, evictions,
 // retained and expired views, restarts that find a compaction half done. Every answer must be the twin's.
 type model struct {
-	t      *testing.T
-	r      *rand.Rand
-	s      *Store
-	f      *file
-	w      twin
-	views  []*View
-	cut    int64 // newest revision that Prune began to cut for
-	done   int64 // the file's finished mark
-	keys   int
-	now    time.Time
-	loaded int
+	t     *testing.T
+	r     *rand.Rand
+	s     *Store
+	f     *file
+	w     twin
+	views []*View
+	cut   int64 // newest revision that Prune began to cut for
+	done  int64 // the file's finished mark
+	names []string
+	now   time.Time
 }
 
 func TestModel(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(48) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { runModel(t, seed, 400) })
 	}
 }
 
 func runModel(t *testing.T, seed uint64, steps int) {
 	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 7)), f: newFile(), cut: -1}
-	m.keys = []int{3, 12, 60, 300}[seed%4]
+	m.names = modelNames([]int{3, 12, 60, 300}[seed%4], seed%8 < 4)
 	m.w = twin{rev: 1, compact: -1}
 	m.s = New(m.f, Options{RetainViews: 3})
 	for range steps {
@@ -75,7 +75,20 @@ func (m *model) step() {
 	}
 }
 
-func (m *model) key() []byte { return fmt.Appendf(nil, "k%03d", m.r.IntN(m.keys)) }
+func (m *model) key() []byte { return []byte(m.names[m.r.IntN(len(m.names))]) }
+
+// modelNames gives n sorted keys: alike, or of many lengths and prefixes, zero bytes among them.
+func modelNames(n int, alike bool) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("k%03d", i)
+		if !alike {
+			names[i] = strings.Repeat("ab", i%7) + strings.Repeat("\x00", i%3) + names[i][:1+i%4] + string(rune('a'+i%29))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // bounds gives a random key and end: one key, a range that may be empty, or from the key on.
 func (m *model) bounds() (key, end []byte) {
@@ -130,8 +143,7 @@ func (m *model) delete(t *Txn, at schema.Revision) (n int64) {
 	key, end := m.bounds()
 	live := m.w.at(at.Main)
 	var prevs [][]byte
-	for i := range m.keys {
-		k := fmt.Sprintf("k%03d", i)
+	for _, k := range m.names {
 		if p, ok := live[k]; ok && m.w.in(k, RangeOptions{Key: key, End: end}) {
 			rev := schema.Revision{Main: at.Main, Sub: at.Sub + n}
 			m.w.all = append(m.w.all, past{rev, true, wire.KeyValue{Key: []byte(k)}})

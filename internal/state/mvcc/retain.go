@@ -8,8 +8,8 @@ import (
 )
 
 // What retained views may cost. A reader that paginates comes back within seconds: 64 views are one a second for a
-// minute. A view pins the nodes that were replaced since it was published, about 2.5 KB a new key put alone, so
-// 64 MiB are some 26,000 of those.
+// minute. A view pins the nodes that were replaced since it was published, about 3 KB a new key put alone, so
+// 64 MiB are some 22,000 of those.
 const (
 	retainViews = 64
 	retainBytes = 64 << 20

@@ -2,9 +2,9 @@ package mvcc
 
 import "slices"
 
-// A leaf has at most leafMax items of 24 bytes, an inner node innerMax children of 12 bytes and a shared
+// A leaf has at most leafMax items of 32 bytes with their heads, an inner node innerMax children of 12 bytes and a shared
 // separator. A put of a new key copies one leaf and one inner node a level: at a million keys about
-// 30 items (720 bytes) and three times 45 children (1.6 KB), once for all puts between two publications.
+// 30 items (1 KB) and three times 45 children (1.6 KB), once for all puts between two publications.
 const (
 	leafMax  = 42
 	innerMax = 64
@@ -15,8 +15,8 @@ const (
 
 // The bytes of a node's parts, for counting what copies cost.
 const (
-	nodeBytes = 112
-	itemBytes = 24
+	nodeBytes = 144
+	itemBytes = 32
 	kidBytes  = 12
 )
 
@@ -26,19 +26,24 @@ type item struct {
 }
 
 // node is a leaf (items) or an inner node (kids). seps[i] is a lower bound of kids[i+1] and an upper bound of
-// kids[i]; the slice is shared between copies and never changed in place. live[i] counts the live keys below
-// kids[i]. A node made in an older epoch than the tree's is published, and never changed.
+// kids[i]. The order is of the items' keys, or of the separators; separators and their order are shared between
+// copies and never changed in place. live[i] counts the live keys below kids[i]. A node made in an older epoch than the
+// tree's is published, and never changed.
 type node struct {
 	epoch uint64
 	items []item
 	kids  []*node
 	seps  []string
 	live  []int32
+	order order
 }
 
 // lower gives the number of items before key.
 func (n *node) lower(key string) int {
-	lo, hi := 0, len(n.items)
+	if len(n.items) == 0 {
+		return 0
+	}
+	lo, hi := n.order.find(n.items[0].key, key)
 	for lo < hi {
 		if m := int(uint(lo+hi) >> 1); n.items[m].key < key {
 			lo = m + 1
@@ -51,7 +56,10 @@ func (n *node) lower(key string) int {
 
 // child gives the number of the child that key belongs under.
 func (n *node) child(key string) int {
-	lo, hi := 0, len(n.seps)
+	if len(n.seps) == 0 {
+		return 0
+	}
+	lo, hi := n.order.find(n.seps[0], key)
 	for lo < hi {
 		if m := int(uint(lo+hi) >> 1); n.seps[m] <= key {
 			lo = m + 1
@@ -60,6 +68,46 @@ func (n *node) child(key string) int {
 		}
 	}
 	return lo
+}
+
+// setItems makes items those of the leaf n.
+func (n *node) setItems(items []item) {
+	n.items = items
+	n.order = order{heads: make([]uint64, len(items), cap(items))}
+	if len(items) == 0 {
+		return
+	}
+	n.order.skip = shared(items[0].key, items[len(items)-1].key)
+	for i := range items {
+		n.order.heads[i] = headOf(items[i].key[n.order.skip:])
+	}
+}
+
+// setSeps makes seps those of the inner node n.
+func (n *node) setSeps(seps []string) {
+	n.seps = seps
+	n.order = order{heads: make([]uint64, len(seps))}
+	if len(seps) == 0 {
+		return
+	}
+	n.order.skip = shared(seps[0], seps[len(seps)-1])
+	for i, sep := range seps {
+		n.order.heads[i] = headOf(sep[n.order.skip:])
+	}
+}
+
+// put adds it to the leaf n, as item i.
+func (n *node) put(i int, it item) {
+	if len(n.items) == cap(n.items) {
+		n.items = append(make([]item, 0, min(len(n.items)+8, leafMax)), n.items...)
+	}
+	keeps := len(n.items) > 0 && n.order.holds(n.items[0].key, it.key)
+	n.items = slices.Insert(n.items, i, it)
+	if !keeps {
+		n.setItems(n.items)
+		return
+	}
+	n.order.heads = slices.Insert(n.order.heads, i, headOf(it.key[n.order.skip:]))
 }
 
 func (n *node) get(key string) *entry {
@@ -137,9 +185,11 @@ func (t *tree) own(n *node) *node {
 		return n
 	}
 	t.replaced += nodeBytes + int64(len(n.items))*itemBytes + int64(len(n.kids))*kidBytes
-	c := &node{epoch: t.epoch, seps: n.seps}
+	c := &node{epoch: t.epoch, seps: n.seps, order: n.order}
 	if n.kids == nil {
-		c.items = append(make([]item, 0, min(len(n.items)+2, leafMax)), n.items...)
+		room := min(len(n.items)+2, leafMax)
+		c.items = append(make([]item, 0, room), n.items...)
+		c.order.heads = append(make([]uint64, 0, room), n.order.heads...)
 		return c
 	}
 	c.kids = slices.Clone(n.kids)
@@ -156,10 +206,8 @@ func (t *tree) insert(key string, e *entry) {
 		return
 	}
 	left := t.root
-	t.root = &node{
-		epoch: t.epoch, kids: []*node{left, right}, seps: []string{sep},
-		live: []int32{left.liveNow(), right.liveNow()},
-	}
+	t.root = &node{epoch: t.epoch, kids: []*node{left, right}, live: []int32{left.liveNow(), right.liveNow()}}
+	t.root.setSeps([]string{sep})
 }
 
 // insertInto adds it below n, which is owned. Where n overflows it gives n's new right neighbour.
@@ -179,7 +227,7 @@ func (t *tree) insertInto(n *node, it item) (right *node, sep string) {
 	n.live[i] -= moved
 	n.kids = slices.Insert(n.kids, i+1, split)
 	n.live = slices.Insert(n.live, i+1, moved)
-	n.seps = slices.Concat(n.seps[:i], []string{at}, n.seps[i:])
+	n.setSeps(slices.Concat(n.seps[:i], []string{at}, n.seps[i:]))
 	if len(n.kids) <= innerMax {
 		return nil, ""
 	}
@@ -189,25 +237,25 @@ func (t *tree) insertInto(n *node, it item) (right *node, sep string) {
 func (t *tree) insertItem(n *node, it item) (right *node, sep string) {
 	i := n.lower(it.key)
 	if len(n.items) < leafMax {
-		if len(n.items) == cap(n.items) {
-			n.items = append(make([]item, 0, min(len(n.items)+8, leafMax)), n.items...)
-		}
-		n.items = slices.Insert(n.items, i, it)
+		n.put(i, it)
 		return nil, ""
 	}
+	right = &node{epoch: t.epoch}
 	// A key behind all others starts a leaf: keys that come in order leave full leaves behind.
 	if i == leafMax {
-		return &node{epoch: t.epoch, items: []item{it}}, it.key
+		right.setItems([]item{it})
+		return right, it.key
 	}
 	const half = leafMax / 2
-	right = &node{epoch: t.epoch, items: append(make([]item, 0, half+2), n.items[half:]...)}
+	upper := append(make([]item, 0, half+2), n.items[half:]...)
 	clear(n.items[half:])
-	n.items = n.items[:half]
-	sep = right.items[0].key
+	right.setItems(upper)
+	n.setItems(n.items[:half])
+	sep = upper[0].key
 	if it.key < sep {
-		n.items = slices.Insert(n.items, i, it)
+		n.put(i, it)
 	} else {
-		right.items = slices.Insert(right.items, i-half, it)
+		right.put(i-half, it)
 	}
 	return right, sep
 }
@@ -218,14 +266,12 @@ func (t *tree) splitInner(n *node, appended bool) (right *node, sep string) {
 	if appended {
 		half = len(n.kids) - 1
 	}
-	right = &node{
-		epoch: t.epoch, kids: slices.Clone(n.kids[half:]),
-		seps: slices.Clone(n.seps[half:]), live: slices.Clone(n.live[half:]),
-	}
+	right = &node{epoch: t.epoch, kids: slices.Clone(n.kids[half:]), live: slices.Clone(n.live[half:])}
+	right.setSeps(slices.Clone(n.seps[half:]))
 	sep = n.seps[half-1]
 	clear(n.kids[half:])
 	n.kids, n.live = n.kids[:half], n.live[:half]
-	n.seps = slices.Clone(n.seps[:half-1])
+	n.setSeps(slices.Clone(n.seps[:half-1]))
 	return right, sep
 }
 
@@ -261,6 +307,7 @@ func (t *tree) removeFrom(n *node, key string) {
 	if n.kids == nil {
 		if i := n.lower(key); i < len(n.items) && n.items[i].key == key {
 			n.items = slices.Delete(n.items, i, i+1)
+			n.order.heads = slices.Delete(n.order.heads, i, i+1)
 		}
 		return
 	}
@@ -292,9 +339,10 @@ func fits(a, b *node) bool {
 // join makes one of n's children i and i+1.
 func (t *tree) join(n *node, i int) {
 	left, right := t.own(n.kids[i]), n.kids[i+1]
-	left.items = append(left.items, right.items...)
-	if right.kids != nil {
-		left.seps = slices.Concat(left.seps, n.seps[i:i+1], right.seps)
+	if right.kids == nil {
+		left.setItems(append(left.items, right.items...))
+	} else {
+		left.setSeps(slices.Concat(left.seps, n.seps[i:i+1], right.seps))
 		left.kids = append(left.kids, right.kids...)
 		left.live = append(left.live, right.live...)
 	}
@@ -302,7 +350,7 @@ func (t *tree) join(n *node, i int) {
 	n.live[i] += n.live[i+1]
 	n.kids = slices.Delete(n.kids, i+1, i+2)
 	n.live = slices.Delete(n.live, i+1, i+2)
-	n.seps = slices.Concat(n.seps[:i], n.seps[i+1:])
+	n.setSeps(slices.Concat(n.seps[:i], n.seps[i+1:]))
 }
 
 // build makes the tree of sorted items at once, leaves and inner nodes three quarters full: room for the keys to come.
@@ -310,7 +358,9 @@ func (t *tree) build(items []item) {
 	const leafFill, innerFill = leafMax * 3 / 4, innerMax * 3 / 4
 	level, seps := make([]*node, 0, len(items)/leafFill+1), make([]string, 0, len(items)/leafFill+1)
 	for part := range slices.Chunk(items, leafFill) {
-		level = append(level, &node{epoch: t.epoch, items: slices.Clone(part)})
+		leaf := &node{epoch: t.epoch}
+		leaf.setItems(slices.Clone(part))
+		level = append(level, leaf)
 		seps = append(seps, part[0].key)
 	}
 	if len(level) == 0 {
@@ -321,8 +371,8 @@ func (t *tree) build(items []item) {
 		var upSeps []string
 		for i := 0; i < len(level); i += innerFill {
 			j := min(i+innerFill, len(level))
-			n := &node{epoch: t.epoch, kids: slices.Clone(level[i:j]), seps: slices.Clone(seps[i+1 : j])}
-			n.live = make([]int32, j-i)
+			n := &node{epoch: t.epoch, kids: slices.Clone(level[i:j]), live: make([]int32, j-i)}
+			n.setSeps(slices.Clone(seps[i+1 : j]))
 			for k, kid := range n.kids {
 				n.live[k] = kid.liveNow()
 			}
