@@ -29,6 +29,8 @@ var (
 	ErrNoLeader = errors.New("etcdserver: no leader")
 	// ErrNotLeader is returned for what only a leader may do.
 	ErrNotLeader = errors.New("etcdserver: not leader")
+	// ErrBadTransferee is returned when leadership is to go to somebody who does not vote.
+	ErrBadTransferee = errors.New("etcdserver: bad leader transferee")
 	// ErrRequestTooLarge is returned for a request that is larger than --max-request-bytes.
 	ErrRequestTooLarge = errors.New("etcdserver: request is too large")
 	// ErrTooManyRequests is returned when the bound on waiting requests is reached.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -37,8 +38,7 @@ func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse
 	if err := s.ready(ctx, r.Serializable); err != nil {
 		return nil, err
 	}
-	v := s.kv.View()
-	res, err := v.Range(ctx, apply.RangeOptions(r))
+	v, res, err := s.read(ctx, apply.RangeOptions(r))
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +47,18 @@ func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse
 		s.kv.RetainView(v, s.proposer.clock.Now().Add(pageHold))
 	}
 	return &wire.RangeResponse{Header: s.header(res.Rev), KVs: res.KVs, More: res.More, Count: res.Count}, nil
+}
+
+// read ranges over the newest view. One that reads the present may find that a compaction newer than it has taken what it
+// was about to show: it starts again on the next view.
+func (s *KV) read(ctx context.Context, o mvcc.RangeOptions) (*mvcc.View, mvcc.RangeResult, error) {
+	for {
+		v := s.kv.View()
+		res, err := v.Range(ctx, o)
+		if o.Rev > 0 || !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
+			return v, res, err
+		}
+	}
 }
 
 // RangeStream reads keys in key order and hands them to send in chunks. The last chunk has the header, the count and

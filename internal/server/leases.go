@@ -82,18 +82,20 @@ func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
 			return 0, err
 		}
 	}
-	ttl, err := s.table.Renew(id, s.clock.Now())
-	if !errors.Is(err, lease.ErrExpired) {
-		return ttl, err
-	}
-	// Its revocation is under way; the lease is gone once that is applied.
 	ctx, cancel := context.WithTimeout(ctx, s.proposer.timeout)
 	defer cancel()
-	select {
-	case <-s.table.WaitRevoked(id):
-		return 0, lease.ErrNotFound
-	case <-ctx.Done():
-		return 0, ErrTimeout
+	for {
+		ttl, err := s.table.Renew(id, s.clock.Now())
+		if !errors.Is(err, lease.ErrExpired) {
+			return ttl, err
+		}
+		// Its revocation is under way. Once that is applied the lease is gone; if this member stops leading first,
+		// its successor has extended it.
+		select {
+		case <-s.table.WaitRevoked(id):
+		case <-ctx.Done():
+			return 0, explainRead(ctx.Err(), ErrTimeout)
+		}
 	}
 }
 

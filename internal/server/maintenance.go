@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"io"
 	"strconv"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/version"
@@ -23,6 +25,8 @@ type Maintenance struct {
 	alarms  *alarm.Set
 	quota   *quota
 	kv      *mvcc.Store
+	// moveTimeout bounds a transfer of leadership.
+	moveTimeout time.Duration
 }
 
 func hexID(id uint64) string { return strconv.FormatUint(id, 16) }
@@ -48,6 +52,47 @@ func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		resp.Errors = append(resp.Errors, a.String())
 	}
 	return resp, nil
+}
+
+// Snapshot writes the store's file, as of now, to the writer that begin gives for its size and storage version. It holds
+// nobody up: the file is read in a transaction of its own.
+func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, storageVersion string) io.Writer) error {
+	snap, err := s.store.Snapshot(ctx, s.machine.applied())
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	v, err := snap.Get(schema.Meta, schema.StorageVersionKey)
+	if err != nil {
+		return err
+	}
+	_, err = snap.WriteTo(begin(snap.Size(), string(v)))
+	return err
+}
+
+// MoveLeader hands leadership to another voter.
+func (s *Maintenance) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if st := s.loop.Status(); st.Lead != st.ID {
+		return nil, ErrNotLeader
+	}
+	if m, ok := s.cluster.State().Member(r.TargetID); !ok || m.IsLearner {
+		return nil, ErrBadTransferee
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.moveTimeout)
+	defer cancel()
+	if err := s.loop.TransferLeadership(ctx, r.TargetID); err != nil {
+		return nil, ErrTimeoutLeaderTransfer
+	}
+	return &pb.MoveLeaderResponse{Header: s.headerPB()}, nil
+}
+
+// Versions gives the cluster's version and the store's, empty while undecided.
+func (s *Maintenance) Versions() (clusterVersion, storageVersion string) {
+	v, err := s.store.Get(schema.Meta, schema.StorageVersionKey)
+	if err != nil {
+		v = nil // the store has failed, and with it the member: who asks learns that elsewhere
+	}
+	return s.cluster.State().Version, string(v)
 }
 
 // Alarm lists alarms. Raising and clearing them comes with the space commands.
@@ -87,13 +132,15 @@ func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.Hash
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
-	h, err := s.store.HashKV(ctx, rev, v.CompactRev())
-	if err != nil {
-		return nil, err
-	}
-	resp := &pb.HashKVResponse{Header: s.headerPB(), Hash: h, CompactRevision: v.CompactRev(), HashRevision: rev}
+	resp := &pb.HashKVResponse{Header: s.headerPB(), CompactRevision: v.CompactRev(), HashRevision: rev}
 	resp.Header.Revision = v.Rev()
-	return resp, nil
+	if h, ok := s.store.CompactionHash(r.Revision); ok {
+		resp.Hash, resp.CompactRevision = h.Hash, h.CompactRev
+		return resp, nil
+	}
+	var err error
+	resp.Hash, err = s.store.HashKV(ctx, rev, v.CompactRev())
+	return resp, err
 }
 
 // IsLearner tells whether this member does not vote.

@@ -158,7 +158,7 @@ func (m *Member) serve(p *proposer, r *reads) {
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
 	m.Membership = &Membership{identity: who, cluster: o.state.Cluster, reads: r}
-	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV}
+	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, moveTimeout: m.cfg.Raft.Election}
 }
 
 // employ makes the goroutines' owners.

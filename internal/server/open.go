@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -94,6 +95,11 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 		return err
 	}
 	o.state = newState(cfg, d, o.store)
+	// Every file that etcd makes has an auth revision of 1 from its first moment; it is part of the whole file's hash.
+	first := store.Op{Bucket: schema.Auth, Key: schema.AuthRevisionKey, Value: schema.PutUint64(1)}
+	if err := o.store.PutLocal(first); err != nil {
+		return err
+	}
 	_, err = loadState(o.store, o.state)
 	return err
 }
@@ -159,7 +165,23 @@ func newState(cfg *config.Config, d Deps, s *store.Store) apply.State {
 		Alarms:  alarm.New(),
 		Watch: watch.New(watch.Options{
 			Clock: d.Clock, ProgressInterval: cfg.Limits.WatchProgress, Logger: d.Logger,
+			FragmentBytes: int(cfg.Limits.RequestBytes) + fragmentOverheadBytes, Prev: valueAt(kv),
 		}, s),
+	}
+}
+
+// fragmentOverheadBytes is what a watch response may be larger than a request before it is cut, where its watcher asked
+// for that: etcd's.
+const fragmentOverheadBytes = 512 << 10
+
+// valueAt reads a key as of an old revision, for a watcher that wants to know what an event replaced.
+func valueAt(kv *mvcc.Store) func(ctx context.Context, key []byte, rev int64) ([]byte, error) {
+	return func(ctx context.Context, key []byte, rev int64) ([]byte, error) {
+		r, err := kv.View().Range(ctx, mvcc.RangeOptions{Key: key, Rev: rev})
+		if err != nil || len(r.KVs) == 0 {
+			return nil, err
+		}
+		return r.KVs[0], nil
 	}
 }
 

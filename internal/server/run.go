@@ -115,6 +115,7 @@ func (m *Member) recordEnd(ctx context.Context) error {
 func (m *Member) install(s *raftpb.Snapshot) error {
 	index := s.GetMetadata().GetIndex()
 	m.deps.Logger.Info("applying a snapshot", zap.Uint64("snapshot-index", index))
+	m.data.state.Watch.Suspend()
 	if err := m.data.store.Install(snap.DBPath(m.data.snap, index)); err != nil {
 		return err
 	}

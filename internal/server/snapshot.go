@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -77,7 +78,11 @@ func (s *snapshotter) make(ctx context.Context, p point) error {
 	if err := s.save(p); err != nil {
 		return err
 	}
-	if err := s.loop.MarkSnapshot(wal.Mark{Index: p.index, Term: p.term, ConfState: p.state.Conf}); err != nil {
+	err := s.loop.MarkSnapshot(wal.Mark{Index: p.index, Term: p.term, ConfState: p.state.Conf})
+	if errors.Is(err, raftloop.ErrPastLog) {
+		return nil // the store came with more than the log has: the next point will do
+	}
+	if err != nil {
 		return err
 	}
 	s.logger.Info("saved snapshot to disk", zap.Uint64("snapshot-index", p.index))

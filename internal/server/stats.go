@@ -47,6 +47,21 @@ func (s *proposalStats) watchLeader(ctx context.Context, loop *raftloop.Loop, c 
 	}
 }
 
+// Stats is what a member counts of itself since its start.
+type Stats struct {
+	LeaderChanges, ProposalsPending, ProposalsFailed, SlowApplies, Leases, Members int64
+}
+
+// Stats gives the counts as of now.
+func (m *Member) Stats() Stats {
+	s := m.workers.stats
+	return Stats{
+		LeaderChanges: s.leaderChanges.Load(), ProposalsPending: s.pending.Load(), ProposalsFailed: s.failed.Load(),
+		SlowApplies: m.machine.slow.stats.slow.Load(), Leases: int64(m.Leases.table.Len()),
+		Members: int64(len(m.data.state.Cluster.State().Members)),
+	}
+}
+
 // applyStats counts what was applied.
 type applyStats struct {
 	slow atomic.Int64

@@ -34,6 +34,7 @@ var table = [...]row{
 	{server.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{server.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
 	{server.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{server.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
 	{server.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
 	{server.ErrStopped, rpctypes.ErrGRPCStopped},
 	{server.ErrCanceled, rpctypes.ErrGRPCCanceled},

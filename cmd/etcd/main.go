@@ -1,0 +1,109 @@
+// Command etcd is one member of a cluster: it reads its configuration, builds the member, serves it until it is told to stop
+// or cannot go on, and stops it in order.
+//
+//	main.go     command line, log, exit status
+//	run.go      the member's life: build, start, serve, stop
+//	ports.go    sockets and the servers on them
+//	metrics.go  what /metrics shows
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"go.etcd.io/etcd/api/v3/version"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/grpclog"
+
+	"keelson/internal/config"
+	"keelson/internal/kit/logging"
+)
+
+// keelsonVersion is this program's own version; it speaks as the etcd of version.Version.
+const keelsonVersion = "0.1.0"
+
+// Exit statuses, as etcd's.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(command(os.Args, os.Environ(), os.Stdout, os.Stderr))
+}
+
+// command does what the command line says and answers the exit status.
+func command(args, environ []string, stdout, stderr io.Writer) int {
+	cfg, warnings, err := config.Parse(args[1:], environ, os.ReadFile)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		fmt.Fprint(stdout, config.Help())
+		return exitOK
+	case errors.Is(err, config.ErrVersion):
+		printVersion(stdout)
+		return exitOK
+	case errors.Is(err, config.ErrUsage):
+		fmt.Fprintf(stderr, "etcd: %v\n\nSee etcd --help.\n", err)
+		return exitUsage
+	}
+	log, done, logErr := newLogger(cfg)
+	if logErr != nil {
+		fmt.Fprintf(stderr, "etcd: %v\n", logErr)
+		return exitFailed
+	}
+	defer func() { _ = done() }() // there is nowhere left to tell
+	log.Info("Running: ", zap.Strings("args", args))
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	if err != nil {
+		log.Error("failed to verify flags", zap.Error(err))
+		return exitFailed
+	}
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, stderr))
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	if err := run(cfg, log, signals); err != nil {
+		log.Error("the member failed", zap.Error(err))
+		return exitFailed
+	}
+	return exitOK
+}
+
+// newLogger builds the logger of a configuration, or, without one, of the defaults.
+func newLogger(cfg *config.Config) (*zap.Logger, func() error, error) {
+	if cfg == nil {
+		return logging.New(logging.Options{})
+	}
+	l := cfg.Logging
+	return logging.New(logging.Options{Level: l.Level, Format: l.Format, Outputs: l.Outputs, Rotate: l.Rotate, Rotation: l.Rotation})
+}
+
+func printVersion(w io.Writer) {
+	fmt.Fprintf(w, "etcd Version: %s\n", version.Version)
+	fmt.Fprintf(w, "Git SHA: %s\n", revision())
+	fmt.Fprintf(w, "Go Version: %s\n", runtime.Version())
+	fmt.Fprintf(w, "Go OS/Arch: %s/%s\n", runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(w, "Keelson %s\n", keelsonVersion)
+}
+
+// revision is the commit that the program was built from, as far as the build knew it.
+func revision() string {
+	const short = 7
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= short {
+				return s.Value[:short]
+			}
+		}
+	}
+	return "unknown (built outside of a repository)"
+}
