@@ -22,13 +22,13 @@ lint:
 	cd tools && $(GO) build -o ../bin/.tools/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/.tools/golangci-lint run ./...
 
-# Real etcd, built as a tool of its own module, to compare with.
-peers: bin/peers/etcd37/etcd
-bin/peers/etcd37/etcd: test/peers/etcd37/go.mod
+# Real etcd, each minor version built as a tool of its own module, to compare with.
+peers: bin/peers/etcd37/etcd bin/peers/etcd36/etcd bin/peers/etcd35/etcd
+bin/peers/%/etcd: test/peers/%/go.mod
 	mkdir -p $(@D)
-	cd test/peers/etcd37 && $(GO) build -o ../../../$(@D)/etcd go.etcd.io/etcd/server/v3 \
-		&& $(GO) build -o ../../../$(@D)/etcdctl go.etcd.io/etcd/etcdctl/v3 \
-		&& $(GO) build -o ../../../$(@D)/etcdutl go.etcd.io/etcd/etcdutl/v3
+	cd test/peers/$* && for tool in etcdctl etcdutl; do ! grep -q "go.etcd.io/etcd/$$tool/v3 v" go.mod || \
+		$(GO) build -o $(CURDIR)/$(@D)/$$tool go.etcd.io/etcd/$$tool/v3 || exit 1; done
+	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
 compat: build peers
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
