@@ -11,12 +11,38 @@ import (
 	"keelson/internal/config"
 	"keelson/internal/edge/health"
 	"keelson/internal/server"
+	"keelson/internal/state/lease"
 )
 
 // observed is what the member reports as it works, and the registry of all that /metrics shows.
 type observed struct {
 	registry                 *prometheus.Registry
 	logSync, commit, applied prometheus.Histogram
+	leases                   leaseMetrics
+}
+
+type leaseMetrics struct {
+	granted, renewed, revoked, expired prometheus.Counter
+	ttl                                prometheus.Histogram
+}
+
+func newLeaseMetrics() leaseMetrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	return leaseMetrics{
+		granted: counter("etcd_debugging_lease_granted_total", "Leases granted."),
+		renewed: counter("etcd_debugging_lease_renewed_total", "Renewals that this member made, leading."),
+		revoked: counter("etcd_debugging_lease_revoked_total", "Leases revoked."),
+		expired: counter("etcd_debugging_server_lease_expired_total", "Leases that this member ended, leading."),
+		// From 1 s to 9 months, doubling.
+		ttl: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "etcd_debugging_lease_ttl_total",
+			Help: "Times to live of the leases granted, in seconds.", Buckets: prometheus.ExponentialBuckets(1, 2, 24)}),
+	}
+}
+
+func (l leaseMetrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{l.granted, l.renewed, l.revoked, l.expired, l.ttl}
 }
 
 // newObserved makes histograms with etcd's buckets, so that old dashboards fit.
@@ -26,6 +52,7 @@ func newObserved() *observed {
 	}
 	return &observed{
 		registry: prometheus.NewRegistry(),
+		leases:   newLeaseMetrics(),
 		// From 1 ms to 8.192 s, doubling.
 		logSync: histogram("etcd_disk_wal_fsync_duration_seconds", "How long a sync of the log took.", prometheus.ExponentialBuckets(0.001, 2, 14)),
 		commit:  histogram("etcd_disk_backend_commit_duration_seconds", "How long a commit of the store took.", prometheus.ExponentialBuckets(0.001, 2, 14)),
@@ -38,13 +65,19 @@ func (o *observed) observer() server.Observer {
 	return server.Observer{
 		LogSync:     func(d time.Duration) { o.logSync.Observe(d.Seconds()) },
 		StoreCommit: func(d time.Duration) { o.commit.Observe(d.Seconds()) },
-		Apply:       func(each time.Duration, entries int) { o.applied.Observe(each.Seconds()) },
+		Leases: lease.Observer{
+			Granted: func(ttl int64) { o.leases.granted.Inc(); o.leases.ttl.Observe(float64(ttl)) },
+			Revoked: o.leases.revoked.Inc, Renewed: o.leases.renewed.Inc,
+		},
+		LeaseExpired: o.leases.expired.Inc,
+		Apply:        func(each time.Duration, entries int) { o.applied.Observe(each.Seconds()) },
 	}
 }
 
 // register adds everything that exists beside the edges' own.
 func (o *observed) register(m *server.Member, cfg *config.Config) {
 	o.registry.MustRegister(o.logSync, o.commit, o.applied, newGauges(m), health.Gates(cfg.Gates, config.GateStages()))
+	o.registry.MustRegister(o.leases.collectors()...)
 	o.registry.MustRegister(health.ProcessCollectors()...)
 	id := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "The member's ID, as a label; always 1."}, []string{"server_id"})
 	id.WithLabelValues(strconv.FormatUint(m.ID(), 16)).Set(1)

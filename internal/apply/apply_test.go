@@ -79,7 +79,7 @@ func newBench(t *testing.T) *bench {
 	d := disk{}
 	hub := watch.New(watch.Options{Clock: clock.System, Logger: zap.NewNop()}, d)
 	t.Cleanup(hub.Close)
-	s := State{KV: mvcc.New(d, mvcc.Options{}), Leases: lease.New(2), Cluster: cluster.New(cluster.State{}), Alarms: alarm.New(), Watch: hub}
+	s := State{KV: mvcc.New(d, mvcc.Options{}), Leases: lease.New(2, lease.Observer{}), Cluster: cluster.New(cluster.State{}), Alarms: alarm.New(), Watch: hub}
 	return &bench{Applier: New(s, Options{MaxLearners: 1}), disk: d}
 }
 

@@ -142,7 +142,7 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, erro
 		if err := s.ready(ctx, serializable); err != nil {
 			return nil, err
 		}
-		resp, err := apply.ReadTxn(ctx, s.kv.View(), r)
+		resp, err := s.readTxn(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -159,6 +159,17 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, erro
 	resp := res.Resp.(*wire.TxnResponse)
 	s.fill(resp.Header)
 	return resp, nil
+}
+
+// readTxn runs a transaction of ranges on the newest view, and, as read does, on the next one if a compaction was faster.
+func (s *KV) readTxn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, error) {
+	for {
+		v := s.kv.View()
+		resp, err := apply.ReadTxn(ctx, v, r)
+		if !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
+			return resp, err
+		}
+	}
 }
 
 // readOnly tells whether a transaction is ranges alone, and whether all of them are serializable.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -31,8 +32,10 @@ type leaseKeeper struct {
 	// extend is what a new leader adds to every lease: its predecessor may have renewed one an election time-out ago.
 	extend time.Duration
 	// led is signalled when this member applied the first entry of a term that it leads.
-	led    chan struct{}
-	logger *zap.Logger
+	led chan struct{}
+	// expired, if set, is called for each lease that is ended.
+	expired func()
+	logger  *zap.Logger
 }
 
 // run keeps leases until ctx is done.
@@ -77,7 +80,11 @@ func (k *leaseKeeper) revoke(ctx context.Context, flying *sync.WaitGroup, slots 
 		flying.Go(func() {
 			defer func() { <-slots }()
 			req := &pb.InternalRaftRequest{LeaseRevoke: &pb.LeaseRevokeRequest{ID: id}}
-			if _, err := k.proposer.propose(ctx, req); err != nil {
+			_, err := k.proposer.propose(ctx, req)
+			switch {
+			case err == nil && k.expired != nil:
+				k.expired()
+			case err != nil && !errors.Is(err, lease.ErrNotFound):
 				// Advance hands it out again.
 				k.logger.Warn("failed to revoke an expired lease; it will be tried again", zap.Int64("lease-id", id), zap.Error(err))
 			}

@@ -21,6 +21,7 @@ import (
 	"keelson/internal/kit/vfs"
 	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/lease"
 	"keelson/internal/state/watch"
 )
 
@@ -43,6 +44,9 @@ type Observer struct {
 	LogSync     func(time.Duration)
 	StoreCommit func(time.Duration)
 	Apply       func(each time.Duration, entries int)
+	Leases      lease.Observer
+	// LeaseExpired is called for each lease whose end this member proposed.
+	LeaseExpired func()
 }
 
 // ErrRemoved is why a member stops that was removed from its cluster.
@@ -171,7 +175,7 @@ func (m *Member) employ(p *proposer, r *reads) {
 	m.workers.snapshotter.last.Store(o.recorded.index)
 	m.workers.keeper = &leaseKeeper{
 		table: o.state.Leases, loop: m.loop, proposer: p, reads: r, clock: d.Clock,
-		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger,
+		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger, expired: d.Observe.LeaseExpired,
 	}
 	m.workers.publisher = &publisher{
 		id: o.id, name: cfg.Member.Name, clientURLs: cfg.Cluster.AdvertiseClient.StringSlice(),

@@ -160,7 +160,7 @@ func newState(cfg *config.Config, d Deps, s *store.Store) apply.State {
 	kv := mvcc.New(s, mvcc.Options{})
 	return apply.State{
 		KV:      kv,
-		Leases:  lease.New(minLeaseTTL(cfg)),
+		Leases:  lease.New(minLeaseTTL(cfg), d.Observe.Leases),
 		Cluster: cluster.New(cluster.State{}),
 		Alarms:  alarm.New(),
 		Watch: watch.New(watch.Options{

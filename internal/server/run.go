@@ -30,11 +30,49 @@ func (m *Member) Start() {
 	m.loop.Start()
 	w := &m.workers
 	for _, f := range []func(context.Context){
-		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep,
+		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
 		m.life.running.Go(func() { f(m.life.ctx) })
 	}
+}
+
+// How long a starting member waits for a connection before it lets most of its first election time-out pass: a link that
+// is coming up takes one round trip, and after this long nobody is there.
+const (
+	connectLook = 20 * time.Millisecond
+	connectWait = 5 * time.Second
+)
+
+// advanceTicks shortens the first election: a member that has just started would otherwise sit out a whole time-out
+// before it may campaign. It waits for a connection first, over which a leader that is there makes itself known.
+func (m *Member) advanceTicks(ctx context.Context) {
+	if !m.cfg.Raft.InitialTickAdvance {
+		return
+	}
+	tick := m.deps.Clock.NewTicker(connectLook)
+	defer tick.Stop()
+	deadline := m.deps.Clock.Now().Add(connectWait)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if m.connected() || now.After(deadline) {
+				m.loop.AdvanceTicks()
+				return
+			}
+		}
+	}
+}
+
+func (m *Member) connected() bool {
+	for _, p := range m.data.state.Cluster.State().Members {
+		if p.ID != m.data.id && !m.network.ActiveSince(p.ID).IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Member) housekeep(ctx context.Context) {

@@ -55,7 +55,7 @@ func newTestMember(t testing.TB) *testMember {
 	hub := watch.New(watch.Options{}, noHistory{})
 	t.Cleanup(hub.Close)
 	hub.Reset(store.Rev(), 0)
-	m := &testMember{store: store, hub: hub, lease: lease.New(1)}
+	m := &testMember{store: store, hub: hub, lease: lease.New(1, lease.Observer{})}
 	m.lease.Promote(time.Unix(0, 0), 0)
 	return m
 }

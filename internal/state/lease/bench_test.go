@@ -8,7 +8,7 @@ import (
 
 func filled(b *testing.B, leases int64, ttl int64) (*Table, time.Time) {
 	b.Helper()
-	table, now := New(1), time.Unix(0, 0)
+	table, now := New(1, Observer{}), time.Unix(0, 0)
 	for id := range leases {
 		table.Load(Lease{ID: id + 1, TTL: ttl})
 	}

@@ -51,6 +51,12 @@ type primacy struct {
 	extend time.Duration
 }
 
+// Observer is told what happens to leases. Nil fields are not called.
+type Observer struct {
+	Granted          func(ttl int64)
+	Revoked, Renewed func()
+}
+
 // Table holds all leases. All methods may be called from any goroutine; the changing ones are meant for the
 // apply goroutine.
 type Table struct {
@@ -68,12 +74,13 @@ type Table struct {
 	spread      *spread
 	spreadEpoch uint32
 
-	shards [shardCount]shard
+	observer Observer
+	shards   [shardCount]shard
 }
 
 // New gives an empty table. Times to live below minTTL seconds are raised to it.
-func New(minTTL int64) *Table {
-	t := &Table{minTTL: minTTL}
+func New(minTTL int64, o Observer) *Table {
+	t := &Table{minTTL: minTTL, observer: o}
 	for i := range t.shards {
 		t.shards[i].records = make(map[int64]*record)
 	}
@@ -97,6 +104,9 @@ func (t *Table) Grant(id, ttl int64) (Lease, error) {
 	}
 	s.add(l)
 	t.count.Add(1)
+	if t.observer.Granted != nil {
+		t.observer.Granted(l.TTL)
+	}
 	return l, nil
 }
 
@@ -152,6 +162,9 @@ func (t *Table) Revoke(id int64) ([][]byte, error) {
 	s.drop(r)
 	t.count.Add(-1)
 	s.mu.Unlock()
+	if t.observer.Revoked != nil {
+		t.observer.Revoked()
+	}
 	return r.keys.sorted(), nil
 }
 
@@ -282,6 +295,9 @@ func (t *Table) Renew(id int64, now time.Time) (int64, error) {
 		return 0, ErrExpired
 	}
 	s.renew(r, after(at, r.ttl))
+	if t.observer.Renewed != nil {
+		t.observer.Renewed()
+	}
 	return r.ttl, nil
 }
 

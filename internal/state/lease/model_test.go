@@ -56,7 +56,7 @@ func TestModel(t *testing.T) {
 	for round := range 30 {
 		t.Run(fmt.Sprintf("seed=%d", seed+uint64(round)), func(t *testing.T) {
 			p := &pair{
-				t: t, table: New(2), now: time.Unix(1000, 0),
+				t: t, table: New(2, Observer{}), now: time.Unix(1000, 0),
 				twin: twin{minTTL: 2, leases: map[int64]*twinLease{}},
 				rng:  rand.New(rand.NewPCG(seed+uint64(round), 1)),
 			}
@@ -281,7 +281,7 @@ func (p *pair) list() {
 // TestSpread promotes many leases with one time to live and counts how many run out in each second.
 func TestSpread(t *testing.T) {
 	const leases = 10 * expiriesPerSecond
-	table := New(1)
+	table := New(1, Observer{})
 	for id := int64(1); id <= leases; id++ {
 		table.Load(Lease{ID: id, TTL: 5})
 	}
@@ -307,7 +307,7 @@ func TestSpread(t *testing.T) {
 
 // TestLongAway leaves the wheel alone for hours, past its horizon.
 func TestLongAway(t *testing.T) {
-	table, start := New(1), time.Unix(0, 0)
+	table, start := New(1, Observer{}), time.Unix(0, 0)
 	for id := int64(1); id <= 100; id++ {
 		table.Load(Lease{ID: id, TTL: id * 100})
 	}
@@ -332,7 +332,7 @@ func TestLongAway(t *testing.T) {
 // TestRace has everybody at once: the apply goroutine, renewers, lookers, an expirer, changes of leader.
 func TestRace(t *testing.T) {
 	const ids, steps = 64, 3000
-	table, start := New(1), time.Unix(0, 0)
+	table, start := New(1, Observer{}), time.Unix(0, 0)
 	var wg sync.WaitGroup
 	run := func(seed uint64, f func(rng *rand.Rand, now time.Time)) {
 		wg.Go(func() {
