@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -40,6 +41,8 @@ type opened struct {
 	resume int64
 	// others are members to talk to before the log has named them.
 	others []schema.Member
+	// diskFull is set while the log can't prepare its next segment.
+	diskFull atomic.Bool
 }
 
 // dirPerm is for directories: a member's files are its owner's alone.
@@ -84,7 +87,7 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 			"restore the directory from a snapshot, or remove it to start anew", o.db, ci, o.dirs.wal)
 	}
 	o.id, o.clusterID, o.others = g.id, g.clusterID, g.others
-	if o.wal, err = wal.Create(d.FS, o.dirs.wal, wal.Metadata{NodeID: g.id, ClusterID: g.clusterID}, walOptions(cfg, d)); err != nil {
+	if o.wal, err = wal.Create(d.FS, o.dirs.wal, wal.Metadata{NodeID: g.id, ClusterID: g.clusterID}, o.walOptions(cfg, d)); err != nil {
 		return err
 	}
 	hs, ents, err := g.found(o.wal)
@@ -106,7 +109,7 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 
 // reopen reads the log and the state of a member that has run before.
 func (o *opened) reopen(cfg *config.Config, d Deps) error {
-	c, w, err := wal.Open(d.FS, o.dirs.wal, walOptions(cfg, d))
+	c, w, err := wal.Open(d.FS, o.dirs.wal, o.walOptions(cfg, d))
 	if err != nil {
 		return err
 	}
@@ -199,8 +202,13 @@ func storeOptions(cfg *config.Config, d Deps, fail func(error)) store.Options {
 	}
 }
 
-func walOptions(cfg *config.Config, d Deps) wal.Options {
+func (o *opened) walOptions(cfg *config.Config, d Deps) wal.Options {
 	return wal.Options{
+		OnPrepare: func(err error) {
+			if o.diskFull.Swap(err != nil) != (err != nil) {
+				d.Logger.Warn("the disk has no room for the log's next segment: what would grow the store is refused until it has", zap.Error(err))
+			}
+		},
 		MaxFiles: cfg.Storage.MaxWALs, NoSync: cfg.Storage.NoSync, Logger: d.Logger, Clock: d.Clock, OnFsync: d.Observe.LogSync,
 	}
 }

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"sync/atomic"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"keelson/internal/storage/store"
@@ -18,23 +20,27 @@ const (
 // always pass.
 type quota struct {
 	store *store.Store
+	// diskFull is set while the log's next segment can't be allocated: growth is refused before an append fails,
+	// which would stop the member.
+	diskFull *atomic.Bool
 	// bytesMax is 0 where there is no quota.
 	bytesMax int64
 }
 
 // newQuota takes --quota-backend-bytes: 0 is the default, less is no quota.
-func newQuota(s *store.Store, asked int64) *quota {
-	switch {
-	case asked == 0:
-		return &quota{store: s, bytesMax: quotaBytesDefault}
-	case asked < 0:
-		return &quota{store: s}
+func newQuota(s *store.Store, diskFull *atomic.Bool, asked int64) *quota {
+	q := &quota{store: s, diskFull: diskFull, bytesMax: max(asked, 0)}
+	if asked == 0 {
+		q.bytesMax = quotaBytesDefault
 	}
-	return &quota{store: s, bytesMax: asked}
+	return q
 }
 
 // allow tells whether something that costs so many bytes may be proposed. A cost of 0 always may.
 func (q *quota) allow(cost int64) error {
+	if cost > 0 && q.diskFull.Load() {
+		return ErrNoSpace
+	}
 	if q.bytesMax == 0 || cost == 0 || q.store.Size()+q.store.Pending()+cost < q.bytesMax {
 		return nil
 	}
