@@ -1,0 +1,33 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"keelson/test/process"
+)
+
+// keelson is this tree's binaries: those of KEELSON_BIN, or built once for all tests.
+var keelson process.Program
+
+func TestMain(m *testing.M) {
+	os.Exit(build(m))
+}
+
+func build(m *testing.M) int {
+	if bin := os.Getenv("KEELSON_BIN"); bin != "" {
+		keelson = process.Program{Name: "keelson", Bin: bin}
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "keelson-e2e-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		keelson, err = process.Build(dir, "")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}

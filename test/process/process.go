@@ -1,0 +1,343 @@
+// Package process runs members as processes of their own, for tests: Keelson's and stock etcd's alike. A test makes
+// members, starts, kills, stops and restarts them, and waits for conditions. What a member prints is kept in a file; it
+// is shown when the test fails, and a panic in it fails the test by itself.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const (
+	// Patience is far above what any single step takes on a busy machine; a test that waits so long has failed.
+	Patience = 40 * time.Second
+	// pollInterval is how often a condition is looked at.
+	pollInterval = 20 * time.Millisecond
+	// shownBytes is the end of a member's log that a failing test shows.
+	shownBytes = 16 << 10
+)
+
+// Program is one implementation: a name for messages and the folder of its binaries.
+type Program struct{ Name, Bin string }
+
+// Build builds Keelson's own binaries into dir. With tags it builds them with these build tags.
+func Build(dir, tags string) (Program, error) {
+	args := []string{"build", "-o", dir + string(filepath.Separator), "-tags", tags, "keelson/cmd/etcd", "keelson/cmd/etcdctl"}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return Program{}, fmt.Errorf("process: go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return Program{Name: "keelson", Bin: dir}, nil
+}
+
+// Path gives the path of one of the program's binaries.
+func (p Program) Path(name string) string { return filepath.Join(p.Bin, name) }
+
+// Member is one member: where it lives, and its process while it runs. It belongs to one test and one goroutine.
+type Member struct {
+	Program              Program
+	Name, Dir            string
+	ClientAddr, PeerAddr string
+	// Flags come after the usual ones, or stand alone where Bare is set; Env is added to the environment.
+	Flags, Env []string
+	Bare       bool
+	// WorkDir is where the process runs, an empty folder of its own.
+	WorkDir string
+
+	t       testing.TB
+	initial string
+	run     *run
+	logs    []string
+}
+
+// run is one life of a member's process.
+type run struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Single makes a cluster of one member on dir; an empty dir means a new one.
+func Single(t testing.TB, p Program, dir string, flags ...string) *Member {
+	t.Helper()
+	if dir == "" {
+		dir = filepath.Join(t.TempDir(), "data")
+	}
+	m := member(t, p, "solo", dir, flags)
+	m.initial = m.Name + "=http://" + m.PeerAddr
+	return m
+}
+
+// Cluster makes one member a program, all of one new cluster. None is started.
+func Cluster(t testing.TB, programs []Program, flags ...string) []*Member {
+	t.Helper()
+	root := t.TempDir()
+	var all []*Member
+	var initial []string
+	for i, p := range programs {
+		name := "m" + strconv.Itoa(i)
+		m := member(t, p, name, filepath.Join(root, name), flags)
+		all = append(all, m)
+		initial = append(initial, name+"=http://"+m.PeerAddr)
+	}
+	for _, m := range all {
+		m.initial = strings.Join(initial, ",")
+	}
+	return all
+}
+
+func member(t testing.TB, p Program, name, dir string, flags []string) *Member {
+	t.Helper()
+	addrs := FreeAddrs(t, 2)
+	m := &Member{Program: p, Name: name, Dir: dir, ClientAddr: addrs[0], PeerAddr: addrs[1], Flags: flags, t: t, WorkDir: t.TempDir()}
+	t.Cleanup(m.finish)
+	return m
+}
+
+// With gives the same member run by another program.
+func (m *Member) With(p Program) *Member {
+	m.Program = p
+	return m
+}
+
+// Start starts the process and returns at once.
+func (m *Member) Start() {
+	m.t.Helper()
+	if m.Running() {
+		m.t.Fatalf("%s runs already", m.Name)
+	}
+	log := filepath.Join(m.WorkDir, fmt.Sprintf("%s-%s-%d.log", m.Name, m.Program.Name, len(m.logs)))
+	f, err := os.Create(log)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer f.Close()
+	m.logs = append(m.logs, log)
+	cmd := exec.Command(m.Program.Path("etcd"), m.args()...)
+	cmd.Dir = m.WorkDir
+	cmd.Env = append(environ(), m.Env...)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = f, f, owned()
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	r := &run{cmd: cmd, done: make(chan struct{})}
+	m.run = r
+	go func() {
+		r.err = cmd.Wait()
+		close(r.done)
+	}()
+}
+
+func (m *Member) args() []string {
+	if m.Bare {
+		return m.Flags
+	}
+	client, peer := "http://"+m.ClientAddr, "http://"+m.PeerAddr
+	return append([]string{
+		"--name=" + m.Name, "--data-dir=" + m.Dir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + m.initial,
+	}, m.Flags...)
+}
+
+// environ is the environment without what would change a member or a tool behind the test's back.
+func environ() []string {
+	var kept []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "ETCD") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// Serve starts the process and waits until it is healthy.
+func (m *Member) Serve() *Member {
+	m.t.Helper()
+	m.Start()
+	m.WaitHealthy()
+	return m
+}
+
+// Running tells whether the process was started and has not ended.
+func (m *Member) Running() bool {
+	if m.run == nil {
+		return false
+	}
+	select {
+	case <-m.run.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// WaitHealthy waits until the member answers a linearizable read.
+func (m *Member) WaitHealthy() {
+	m.t.Helper()
+	Until(m.t, m.Name+" ("+m.Program.Name+") is healthy", func() error {
+		if !m.Running() {
+			m.t.Fatalf("%s (%s) ended instead of serving: %v", m.Name, m.Program.Name, m.run.err)
+		}
+		body, err := m.HTTP("/health")
+		if err == nil && !strings.Contains(body, `"true"`) {
+			err = errors.New(body)
+		}
+		return err
+	})
+}
+
+// Kill ends the process as a crash of it would, and waits for its end.
+func (m *Member) Kill() {
+	m.t.Helper()
+	m.signal(syscall.SIGKILL)
+}
+
+// Stop asks the process to stop and waits until it has; a status other than 0 fails the test, but for stock etcd, which
+// ends itself by the signal.
+func (m *Member) Stop() {
+	m.t.Helper()
+	m.signal(syscall.SIGTERM)
+	if m.run.err != nil && m.Program.Name == "keelson" {
+		m.t.Errorf("%s: after SIGTERM: %v", m.Name, m.run.err)
+	}
+}
+
+func (m *Member) signal(s os.Signal) {
+	m.t.Helper()
+	if !m.Running() {
+		m.t.Fatalf("%s has ended by itself: %v", m.Name, m.run.err)
+	}
+	if err := m.run.cmd.Process.Signal(s); err != nil {
+		m.t.Fatal(err)
+	}
+	m.WaitExit()
+}
+
+// WaitExit waits until the process has ended and gives its exit status, -1 if a signal ended it.
+func (m *Member) WaitExit() int {
+	m.t.Helper()
+	select {
+	case <-m.run.done:
+	case <-time.After(Patience):
+		m.t.Fatalf("%s does not end", m.Name)
+	}
+	return m.run.cmd.ProcessState.ExitCode()
+}
+
+// Refused starts the member, expects it to end by itself with a status other than 0, and gives what it printed.
+func (m *Member) Refused() string {
+	m.t.Helper()
+	m.Start()
+	if status := m.WaitExit(); status <= 0 {
+		m.t.Errorf("%s (%s) ended with status %d, which is not a refusal", m.Name, m.Program.Name, status)
+	}
+	return m.Log()
+}
+
+// Log gives what the newest process printed.
+func (m *Member) Log() string {
+	m.t.Helper()
+	b, err := os.ReadFile(m.logs[len(m.logs)-1])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// trouble is what no log may hold.
+var trouble = regexp.MustCompile(`(?m)^panic: |"level":"(panic|dpanic|fatal)"|^fatal error: |WARNING: DATA RACE|^goroutine \d+ \[`)
+
+// finish ends the process and looks through its logs.
+func (m *Member) finish() {
+	if m.Running() {
+		_ = m.run.cmd.Process.Kill() // it may have ended meanwhile
+		<-m.run.done
+	}
+	for _, file := range m.logs {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			m.t.Error(err)
+		}
+		if line := trouble.Find(b); line != nil && m.Program.Name == "keelson" {
+			m.t.Errorf("%s holds %q", filepath.Base(file), line)
+		}
+		if keep := os.Getenv("KEELSON_LOGS"); keep != "" {
+			name := strings.ReplaceAll(m.t.Name(), "/", "-") + "-" + filepath.Base(file)
+			if err := os.WriteFile(filepath.Join(keep, name), b, 0o600); err != nil {
+				m.t.Error(err)
+			}
+		}
+		if m.t.Failed() {
+			m.t.Logf("--- the end of %s:\n%s", filepath.Base(file), b[max(0, len(b)-shownBytes):])
+		}
+	}
+}
+
+// HTTP gets a path of the client port. A status other than 200 is an error.
+func (m *Member) HTTP(path string) (string, error) {
+	c := http.Client{Timeout: Patience}
+	r, err := c.Get("http://" + m.ClientAddr + path)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", r.StatusCode, b)
+	}
+	return string(b), err
+}
+
+// Metric reads one metric without labels; one that is not there fails the test.
+func (m *Member) Metric(name string) float64 {
+	m.t.Helper()
+	body, err := m.HTTP("/metrics")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for line := range strings.Lines(body) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	m.t.Fatalf("%s has no metric %s", m.Name, name)
+	return 0
+}
+
+// Client connects to the member alone; the connection ends with the test.
+func (m *Member) Client() *clientv3.Client {
+	m.t.Helper()
+	return Dial(m.t, m)
+}
+
+// Dial connects to several members; the connection ends with the test.
+func Dial(t testing.TB, members ...*Member) *clientv3.Client {
+	t.Helper()
+	var endpoints []string
+	for _, m := range members {
+		endpoints = append(endpoints, "http://"+m.ClientAddr)
+	}
+	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
