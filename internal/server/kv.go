@@ -42,7 +42,7 @@ func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse
 	if err != nil {
 		return nil, err
 	}
-	if res.More {
+	if res.More && r.Revision == 0 {
 		// The next page will ask for this revision.
 		s.kv.RetainView(v, s.proposer.clock.Now().Add(pageHold))
 	}

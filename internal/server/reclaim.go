@@ -60,9 +60,13 @@ func (r *reclaimer) run(ctx context.Context) {
 func (r *reclaimer) evict() {
 	durable := r.store.Committed().Rev
 	r.hub.SetDurable(durable)
+	for more := true; more; {
+		r.mu.Lock()
+		more = r.kv.Evict(durable, r.hub.RingStart())
+		r.mu.Unlock()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.kv.Evict(durable, r.hub.RingStart())
 	r.kv.Expire(r.clock.Now())
 }
 
