@@ -37,6 +37,19 @@ type Deps struct {
 	Caller Caller
 	// Observe is told how long things took. Its zero value observes nothing.
 	Observe Observer
+	// SegmentBytes is the size of a file of the log; 0 is etcd's 64 MB. The simulation's are small, so that
+	// its short lives see many of them come and go.
+	SegmentBytes int64
+	// Machine, if set, is put around what committed entries run on. The simulation proves its checkers with
+	// it: a machine that applies an entry twice must be found out. Nothing else sets it.
+	Machine func(raftloop.Machine) raftloop.Machine
+}
+
+func (d Deps) around(m raftloop.Machine) raftloop.Machine {
+	if d.Machine == nil {
+		return m
+	}
+	return d.Machine(m)
 }
 
 // Observer is told how long things took. Nil fields are not called.
@@ -137,7 +150,7 @@ func (m *Member) wire() {
 	m.network = d.Network(NetworkParams{ID: o.id, ClusterID: o.clusterID, Receiver: recv})
 	lo := loopOptions(cfg, d, o.id, ids, m.life.fail)
 	lo.BeforeInstall = recv.saveReceived
-	m.loop = raftloop.New(lo, o.log, o.wal, m.network, m.machine)
+	m.loop = raftloop.New(lo, o.log, o.wal, m.network, d.around(m.machine))
 	recv.loop = m.loop
 
 	p := &proposer{

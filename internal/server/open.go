@@ -209,7 +209,7 @@ func (o *opened) walOptions(cfg *config.Config, d Deps) wal.Options {
 				d.Logger.Warn("the disk has no room for the log's next segment: what would grow the store is refused until it has", zap.Error(err))
 			}
 		},
-		MaxFiles: cfg.Storage.MaxWALs, NoSync: cfg.Storage.NoSync, Logger: d.Logger, Clock: d.Clock, OnFsync: d.Observe.LogSync,
+		SegmentBytes: d.SegmentBytes, MaxFiles: cfg.Storage.MaxWALs, NoSync: cfg.Storage.NoSync, Logger: d.Logger, Clock: d.Clock, OnFsync: d.Observe.LogSync,
 	}
 }
 

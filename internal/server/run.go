@@ -126,6 +126,20 @@ func (m *Member) Stop(ctx context.Context) error {
 	return nil
 }
 
+// Kill ends the member as the end of its process would: nothing is handed over, recorded or committed any more, and
+// whoever waits for an answer gets none. It is for a simulation, which has many members in one process; who simulates a
+// power loss has cut the member's disk off before. Afterwards the directory may be opened again.
+func (m *Member) Kill() {
+	m.data.store.Abandon()
+	m.life.cancel()
+	m.network.Stop()
+	m.loop.Stop()
+	m.life.running.Wait()
+	m.workers.sendables.expire(true)
+	m.workers.sendables.work.Wait()
+	m.data.close()
+}
+
 // handOver moves leadership to another voter, so that writes pause for a round trip and not for an election.
 func (m *Member) handOver(ctx context.Context) {
 	st := m.loop.Status()
