@@ -1,22 +1,26 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
 
 const alarmListHelp = `Prints the alarms that are raised; nothing where all is well. NOSPACE: a member's database is at its quota, and writes are
 refused. CORRUPT: a member's data differ from the others'.`
 
-func (a *app) alarm() *cobra.Command {
+func alarmCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "alarm <subcommand>",
 		Short:   "Shows the alarms of the cluster",
 		Long:    "Shows the alarms of the cluster.",
 		GroupID: groupCluster,
 	}
-	cmd.AddCommand(a.alarmList())
+	cmd.AddCommand(alarmListCommand(a))
 	return cmd
 }
 
-func (a *app) alarmList() *cobra.Command {
+func alarmListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Lists all alarms",
@@ -25,18 +29,9 @@ func (a *app) alarmList() *cobra.Command {
 			if len(args) != 0 {
 				return fail(statusBadArgs, "alarm list command accepts no arguments")
 			}
-			c, err := a.dial(cmd, nil)
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.AlarmList(ctx)
-			if err != nil {
-				return a.explain(statusError, err)
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusError, nil, func(ctx context.Context, c *call) (any, error) {
+				return c.AlarmList(ctx)
+			})
 		},
 	}
 }

@@ -84,6 +84,23 @@ func (a *app) dialWith(cmd *cobra.Command, answer any, o output.Options) (*call,
 	return c, nil
 }
 
+// ask is the whole of a verb that makes one call: it dials, calls within --command-timeout and prints the answer. A call
+// that fails ends the program with status.
+func (a *app) ask(cmd *cobra.Command, status int, answer any, call func(context.Context, *call) (any, error)) error {
+	c, err := a.dial(cmd, answer)
+	if err != nil {
+		return err
+	}
+	defer closeQuietly(c)
+	ctx, cancel := a.timed()
+	defer cancel()
+	r, err := call(ctx, c)
+	if err != nil {
+		return a.explain(status, err)
+	}
+	return printed(c.Print(r))
+}
+
 // client makes a client for the endpoints.
 func (a *app) client(endpoints []string) (*clientv3.Client, error) {
 	spec := &clientv3.ConfigSpec{

@@ -11,7 +11,7 @@ import (
 const compactionHelp = `Forgets what keys were before <revision>: older revisions can no longer be read or watched. What the keys are at
 <revision> and later stays. This cannot be taken back.`
 
-func (a *app) compaction() *cobra.Command {
+func compactionCommand(a *app) *cobra.Command {
 	physical := false
 	cmd := &cobra.Command{
 		Use:     "compaction [options] <revision>",

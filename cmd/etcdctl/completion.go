@@ -15,7 +15,7 @@ const completionHelp = `Prints a script that teaches a shell to complete etcdctl
   fish          etcdctl completion fish > ~/.config/fish/completions/etcdctl.fish
   powershell    etcdctl completion powershell | Out-String | Invoke-Expression`
 
-func (a *app) completion(root *cobra.Command) *cobra.Command {
+func completionCommand(a *app, root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:                   "completion [bash|zsh|fish|powershell]",
 		Short:                 "Prints a completion script for a shell",

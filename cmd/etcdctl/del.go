@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -31,7 +32,7 @@ func (f *delFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.span, "range", false, "delete [key, range_end) without the pause")
 }
 
-func (a *app) del() *cobra.Command {
+func delCommand(a *app) *cobra.Command {
 	f := &delFlags{}
 	cmd := &cobra.Command{
 		Use:     "del [options] <key> [range_end]",
@@ -43,18 +44,9 @@ func (a *app) del() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd, (*clientv3.DeleteResponse)(nil))
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.Delete(ctx, key, opts...)
-			if err != nil {
-				return a.explain(statusError, err)
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusError, (*clientv3.DeleteResponse)(nil), func(ctx context.Context, c *call) (any, error) {
+				return c.Delete(ctx, key, opts...)
+			})
 		},
 	}
 	f.bind(cmd.Flags())

@@ -17,7 +17,7 @@ Ctrl-C. With -l it only prints every leader, the one of now first.
 
 var errObserverLost = errors.New("elect: observer lost")
 
-func (a *app) elect() *cobra.Command {
+func electCommand(a *app) *cobra.Command {
 	listen := false
 	cmd := &cobra.Command{
 		Use:     "elect <election-name> [proposal]",

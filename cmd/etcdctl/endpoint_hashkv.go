@@ -12,31 +12,19 @@ import (
 const endpointHashKVHelp = `Prints a hash of each endpoint's keys with their history, and the revision up to which it was made. Members whose data
 are the same give equal hashes for equal revisions: name one with --rev while the cluster is written to.`
 
-func (a *app) endpointHashKV(cluster *bool) *cobra.Command {
+func endpointHashKVCommand(e *endpoints) *cobra.Command {
 	rev := int64(0)
 	cmd := &cobra.Command{
 		Use:   "hashkv",
 		Short: "Shows a hash of the keys and their history on each endpoint",
 		Long:  endpointHashKVHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answers []output.HashKV
-			c, err := a.prepare(cmd, nil)
-			if err != nil {
-				return err
-			}
-			endpoints, err := a.eachOf(*cluster)
-			if err != nil {
-				return err
-			}
-			failed := a.askEach(endpoints, "hash", func(ctx context.Context, c *clientv3.Client, ep string) error {
+			failed, err := askEach(e, cmd, "hash", func(ctx context.Context, c *clientv3.Client, ep string) (output.HashKV, error) {
 				r, err := c.HashKV(ctx, ep, rev)
-				if err == nil {
-					answers = append(answers, output.HashKV{Endpoint: ep, Response: r})
-				}
-				return err
+				return output.HashKV{Endpoint: ep, Response: r}, err
 			})
-			if err := c.Print(answers); err != nil {
-				return printed(err)
+			if err != nil {
+				return err
 			}
 			if failed != nil {
 				return fail(statusError, "%w", failed)

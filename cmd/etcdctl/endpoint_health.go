@@ -20,27 +20,27 @@ not healthy.`
 // The key that a health check reads; it need not exist.
 const healthKey = "health"
 
-func (a *app) endpointHealth(cluster *bool) *cobra.Command {
+func endpointHealthCommand(e *endpoints) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
 		Short: "Checks that each endpoint can commit",
 		Long:  endpointHealthHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.prepare(cmd, nil)
+			c, err := e.prepare(cmd, nil)
 			if err != nil {
 				return err
 			}
-			endpoints, err := a.eachOf(*cluster)
+			list, err := e.list()
 			if err != nil {
 				return err
 			}
-			answers := a.checkAll(endpoints)
+			answers := e.checkAll(list)
 			if err := c.Print(answers); err != nil {
 				return printed(err)
 			}
 			for _, h := range answers {
 				if h.Error != "" {
-					return &exitError{status: statusError, err: errors.New("unhealthy cluster"), hint: a.ill(answers)}
+					return &exitError{status: statusError, err: errors.New("unhealthy cluster"), hint: e.ill(answers)}
 				}
 			}
 			return nil
@@ -48,29 +48,29 @@ func (a *app) endpointHealth(cluster *bool) *cobra.Command {
 	}
 }
 
-// checkAll asks all endpoints at once; the answers stand in the endpoints' order.
-func (a *app) checkAll(endpoints []string) []output.Health {
-	if len(endpoints) == 0 {
+// checkAll asks all of list at once; the answers stand in its order.
+func (e *endpoints) checkAll(list []string) []output.Health {
+	if len(list) == 0 {
 		return nil
 	}
-	answers := make([]output.Health, len(endpoints))
+	answers := make([]output.Health, len(list))
 	var wg sync.WaitGroup
-	for i, ep := range endpoints {
-		wg.Go(func() { answers[i] = a.check(ep) })
+	for i, ep := range list {
+		wg.Go(func() { answers[i] = e.check(ep) })
 	}
 	wg.Wait()
 	return answers
 }
 
-func (a *app) check(endpoint string) output.Health {
+func (e *endpoints) check(endpoint string) output.Health {
 	h := output.Health{Endpoint: endpoint}
-	c, err := a.client([]string{endpoint})
+	c, err := e.client([]string{endpoint})
 	if err != nil {
 		h.Error = err.Error()
 		return h
 	}
 	defer closeQuietly(c)
-	ctx, cancel := a.timed()
+	ctx, cancel := e.timed()
 	defer cancel()
 	begin := time.Now()
 	_, err = c.Get(ctx, healthKey)
@@ -109,7 +109,7 @@ func alarmsOf(ctx context.Context, c *clientv3.Client) string {
 }
 
 // ill says what is wrong with the endpoints that gave no answer.
-func (a *app) ill(answers []output.Health) string {
+func (e *endpoints) ill(answers []output.Health) string {
 	var silent []string
 	for _, h := range answers {
 		if h.Error == context.DeadlineExceeded.Error() {
@@ -119,5 +119,5 @@ func (a *app) ill(answers []output.Health) string {
 	if len(silent) == 0 {
 		return ""
 	}
-	return a.hint(context.DeadlineExceeded, silent)
+	return e.hint(context.DeadlineExceeded, silent)
 }

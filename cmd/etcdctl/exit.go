@@ -119,6 +119,9 @@ func caught(s os.Signal) error {
 	return signalError{syscall.SIGINT}
 }
 
+// stopped tells whether a context of untilSignal has ended.
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }
+
 // notified tells what ended a context of untilSignal, nil while nothing has.
 func notified(ctx context.Context) error {
 	if ctx.Err() == nil {

@@ -48,7 +48,7 @@ func (f *getFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.stream, "stream", false, "fetch by the RangeStream call, in pieces")
 }
 
-func (a *app) get() *cobra.Command {
+func getCommand(a *app) *cobra.Command {
 	f := &getFlags{}
 	cmd := &cobra.Command{
 		Use:     "get [options] <key> [range_end]",

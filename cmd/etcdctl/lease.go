@@ -10,14 +10,14 @@ import (
 const leaseHelp = `A lease is a time to live that keys can share (put --lease): unless it is kept alive it ends, and its keys go.
 IDs are hexadecimal, as "lease grant" prints them.`
 
-func (a *app) lease() *cobra.Command {
+func leaseCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "lease <subcommand>",
 		Short:   "Grants, keeps, shows and revokes leases",
 		Long:    leaseHelp,
 		GroupID: groupKeys,
 	}
-	cmd.AddCommand(a.leaseGrant(), a.leaseRevoke(), a.leaseTimeToLive(), a.leaseList(), a.leaseKeepAlive())
+	cmd.AddCommand(leaseGrantCommand(a), leaseRevokeCommand(a), leaseTimeToLiveCommand(a), leaseListCommand(a), leaseKeepAliveCommand(a))
 	return cmd
 }
 

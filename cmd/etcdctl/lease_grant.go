@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -10,7 +11,7 @@ import (
 
 const leaseGrantHelp = `Makes a lease of <ttl> seconds and prints its ID. The servers may grant more seconds than asked for, never less.`
 
-func (a *app) leaseGrant() *cobra.Command {
+func leaseGrantCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "grant <ttl>",
 		Short: "Makes a lease of so many seconds",
@@ -23,18 +24,13 @@ func (a *app) leaseGrant() *cobra.Command {
 			if err != nil {
 				return fail(statusBadArgs, "bad TTL (%w)", err)
 			}
-			c, err := a.dial(cmd, (*clientv3.LeaseGrantResponse)(nil))
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.Grant(ctx, ttl)
-			if err != nil {
-				return a.explain(statusError, fmt.Errorf("failed to grant lease (%w)", err))
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusError, (*clientv3.LeaseGrantResponse)(nil), func(ctx context.Context, c *call) (any, error) {
+				r, err := c.Grant(ctx, ttl)
+				if err != nil {
+					return nil, fmt.Errorf("failed to grant lease (%w)", err)
+				}
+				return r, nil
+			})
 		},
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 const leaseKeepAliveHelp = `Renews a lease again and again, until Ctrl-C or until the lease has ended, and prints a line each time.`
 
-func (a *app) leaseKeepAlive() *cobra.Command {
+func leaseKeepAliveCommand(a *app) *cobra.Command {
 	once := false
 	cmd := &cobra.Command{
 		Use:   "keep-alive [options] <leaseID>",

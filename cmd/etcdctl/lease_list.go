@@ -1,27 +1,22 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
 
 const leaseListHelp = `Prints the IDs of all leases that have not ended.`
 
-func (a *app) leaseList() *cobra.Command {
+func leaseListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Lists all leases",
 		Long:  leaseListHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.dial(cmd, nil)
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.Leases(ctx)
-			if err != nil {
-				return a.explain(statusBadConnection, err)
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusBadConnection, nil, func(ctx context.Context, c *call) (any, error) {
+				return c.Leases(ctx)
+			})
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,7 +11,7 @@ import (
 
 const leaseRevokeHelp = `Ends a lease now. Every key that is attached to it is deleted.`
 
-func (a *app) leaseRevoke() *cobra.Command {
+func leaseRevokeCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke <leaseID>",
 		Short: "Ends a lease and deletes its keys",
@@ -23,18 +24,13 @@ func (a *app) leaseRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd, (*output.Revoked)(nil))
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.Revoke(ctx, id)
-			if err != nil {
-				return a.explain(statusError, fmt.Errorf("failed to revoke lease (%w)", err))
-			}
-			return printed(c.Print(&output.Revoked{ID: id, LeaseRevokeResponse: r}))
+			return a.ask(cmd, statusError, (*output.Revoked)(nil), func(ctx context.Context, c *call) (any, error) {
+				r, err := c.Revoke(ctx, id)
+				if err != nil {
+					return nil, fmt.Errorf("failed to revoke lease (%w)", err)
+				}
+				return &output.Revoked{ID: id, LeaseRevokeResponse: r}, nil
+			})
 		},
 	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -9,7 +11,7 @@ import (
 
 const leaseTimeToLiveHelp = `Prints how many seconds a lease was granted and how many are left.`
 
-func (a *app) leaseTimeToLive() *cobra.Command {
+func leaseTimeToLiveCommand(a *app) *cobra.Command {
 	keys := false
 	cmd := &cobra.Command{
 		Use:   "timetolive <leaseID> [options]",
@@ -27,18 +29,13 @@ func (a *app) leaseTimeToLive() *cobra.Command {
 			if keys {
 				opts = append(opts, clientv3.WithAttachedKeys())
 			}
-			c, err := a.dial(cmd, nil)
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.TimeToLive(ctx, id, opts...)
-			if err != nil {
-				return a.explain(statusBadConnection, err)
-			}
-			return printed(c.Print(&output.Remaining{LeaseTimeToLiveResponse: r, WithKeys: keys}))
+			return a.ask(cmd, statusBadConnection, nil, func(ctx context.Context, c *call) (any, error) {
+				r, err := c.TimeToLive(ctx, id, opts...)
+				if err != nil {
+					return nil, err
+				}
+				return &output.Remaining{LeaseTimeToLiveResponse: r, WithKeys: keys}, nil
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&keys, "keys", false, "print also the keys attached to it")

@@ -28,7 +28,7 @@ var (
 	errElectionEnded = errors.New("elect: session expired")
 )
 
-func (a *app) lock() *cobra.Command {
+func lockCommand(a *app) *cobra.Command {
 	ttl := lockTTL
 	cmd := &cobra.Command{
 		Use:     "lock <lockname> [exec-command arg1 arg2 ...]",

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -8,18 +10,18 @@ import (
 const memberListHelp = `Prints the members of the cluster. With -w simple a line holds ID, status, name, peer addresses, client addresses and
 whether it is a learner. A member is "unstarted" until it has run for the first time.`
 
-func (a *app) member() *cobra.Command {
+func memberCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "member <subcommand>",
 		Short:   "Shows the members of the cluster",
 		Long:    "Shows the members of the cluster.",
 		GroupID: groupCluster,
 	}
-	cmd.AddCommand(a.memberList())
+	cmd.AddCommand(memberListCommand(a))
 	return cmd
 }
 
-func (a *app) memberList() *cobra.Command {
+func memberListCommand(a *app) *cobra.Command {
 	consistency := "l"
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -34,18 +36,9 @@ func (a *app) memberList() *cobra.Command {
 			if serializable {
 				opts = append(opts, clientv3.WithSerializable())
 			}
-			c, err := a.dial(cmd, nil)
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.MemberList(ctx, opts...)
-			if err != nil {
-				return a.explain(statusError, err)
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusError, nil, func(ctx context.Context, c *call) (any, error) {
+				return c.MemberList(ctx, opts...)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&consistency, "consistency", "l", "l: linearizable; s: serializable, as the member that answers knows it")

@@ -10,7 +10,7 @@ import (
 const optionsHelp = `Lists the flags that every command takes. Each can be set in the environment too: --dial-timeout is
 ETCDCTL_DIAL_TIMEOUT. A flag on the command line wins.`
 
-func (a *app) options(root *cobra.Command) *cobra.Command {
+func optionsCommand(a *app, root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:     "options",
 		Short:   "Lists the flags that every command takes",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strconv"
@@ -35,7 +36,7 @@ func (f *putFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.ignoreLease, "ignore-lease", false, "keep the key's lease")
 }
 
-func (a *app) put() *cobra.Command {
+func putCommand(a *app) *cobra.Command {
 	f := &putFlags{}
 	cmd := &cobra.Command{
 		Use:     "put [options] <key> <value> (<value> can also be given from stdin)",
@@ -47,18 +48,9 @@ func (a *app) put() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.dial(cmd, (*clientv3.PutResponse)(nil))
-			if err != nil {
-				return err
-			}
-			defer closeQuietly(c)
-			ctx, cancel := a.timed()
-			defer cancel()
-			r, err := c.Put(ctx, key, value, opts...)
-			if err != nil {
-				return a.explain(statusError, err)
-			}
-			return printed(c.Print(r))
+			return a.ask(cmd, statusError, (*clientv3.PutResponse)(nil), func(ctx context.Context, c *call) (any, error) {
+				return c.Put(ctx, key, value, opts...)
+			})
 		},
 	}
 	f.bind(cmd.Flags())

@@ -54,10 +54,10 @@ func (a *app) root() *cobra.Command {
 	)
 	root.SetHelpCommandGroupID(groupOther)
 	root.AddCommand(
-		a.put(), a.get(), a.del(), a.txn(), a.watch(), a.lease(), a.compaction(),
-		a.endpoint(), a.member(), a.alarm(),
-		a.lock(), a.elect(),
-		a.version(), a.options(root), a.completion(root),
+		putCommand(a), getCommand(a), delCommand(a), txnCommand(a), watchCommand(a), leaseCommand(a), compactionCommand(a),
+		endpointCommand(a), memberCommand(a), alarmCommand(a),
+		lockCommand(a), electCommand(a),
+		versionCommand(a), optionsCommand(a, root), completionCommand(a, root),
 	)
 	refuseNames(root)
 	hideGlobalFlags(root)

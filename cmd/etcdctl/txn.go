@@ -32,7 +32,7 @@ A request is put, get or del with their arguments and flags. Words with spaces g
 
 With -i a prompt says which part comes next.`
 
-func (a *app) txn() *cobra.Command {
+func txnCommand(a *app) *cobra.Command {
 	interactive := false
 	cmd := &cobra.Command{
 		Use:     "txn [options]",

@@ -27,7 +27,7 @@ from ETCDCTL_WATCH_KEY and ETCDCTL_WATCH_RANGE_END in place of arguments.
 With -i the watches come from stdin, any number of them: lines such as "watch foo --prefix"; the line "progress" asks
 the server how far they are.`
 
-func (a *app) watch() *cobra.Command {
+func watchCommand(a *app) *cobra.Command {
 	f := &watchFlags{}
 	interactive := false
 	cmd := &cobra.Command{
@@ -40,14 +40,23 @@ func (a *app) watch() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if interactive {
-				return a.watchInteractive(cmd, env)
+			r := env
+			if !interactive {
+				if r, err = watchArgs(args, cmd.ArgsLenAtDash(), env); err != nil {
+					return err
+				}
 			}
-			r, err := watchArgs(args, cmd.ArgsLenAtDash(), env)
+			c, err := a.dial(cmd, (*clientv3.WatchResponse)(nil))
 			if err != nil {
 				return err
 			}
-			return a.watchOne(cmd, f, r)
+			defer closeQuietly(c)
+			ctx, stop := untilSignal()
+			defer stop()
+			if interactive {
+				return c.watchInteractive(ctx, env)
+			}
+			return c.watchOne(ctx, f, r)
 		},
 	}
 	f.bind(cmd.Flags())
@@ -56,14 +65,7 @@ func (a *app) watch() *cobra.Command {
 }
 
 // watchOne prints one watch until a signal, or until the server ends it.
-func (a *app) watchOne(cmd *cobra.Command, f *watchFlags, r watchRequest) error {
-	c, err := a.dial(cmd, (*clientv3.WatchResponse)(nil))
-	if err != nil {
-		return err
-	}
-	defer closeQuietly(c)
-	ctx, stop := untilSignal()
-	defer stop()
+func (c *call) watchOne(ctx context.Context, f *watchFlags, r watchRequest) error {
 	events, err := f.start(ctx, c, r)
 	if err != nil {
 		return err
@@ -89,7 +91,7 @@ func (f *watchFlags) start(ctx context.Context, c *call, r watchRequest) (client
 // follow prints events and runs the command for each, until the watch ends.
 func (c *call) follow(ctx context.Context, events clientv3.WatchChan, command []string) error {
 	for r := range events {
-		if notified(ctx) != nil {
+		if stopped(ctx) {
 			return nil
 		}
 		if r.Canceled {
@@ -125,22 +127,15 @@ func (a *app) runForEvent(ctx context.Context, command []string, rev int64, e *c
 	)
 	run.Stdout, run.Stderr = a.out, a.diag
 	err := run.Run()
-	if err == nil || notified(ctx) != nil {
-		return nil
+	if err != nil && !stopped(ctx) { // the end of the watch kills the command
+		fmt.Fprintf(a.diag, "command %q error (%v)\n", command, err)
+		return &exitError{status: statusError}
 	}
-	fmt.Fprintf(a.diag, "command %q error (%v)\n", command, err)
-	return &exitError{status: statusError}
+	return nil
 }
 
 // watchInteractive starts the watches that lines of stdin ask for, all on one client, until stdin ends.
-func (a *app) watchInteractive(cmd *cobra.Command, env watchRequest) error {
-	c, err := a.dial(cmd, (*clientv3.WatchResponse)(nil))
-	if err != nil {
-		return err
-	}
-	defer closeQuietly(c)
-	ctx, stop := untilSignal()
-	defer stop()
+func (c *call) watchInteractive(ctx context.Context, env watchRequest) error {
 	lines := make(chan string)
 	ended := make(chan error, 1) // the first watch or the end of stdin that ends the program
 	end := func(err error) {
@@ -149,11 +144,11 @@ func (a *app) watchInteractive(cmd *cobra.Command, env watchRequest) error {
 		default:
 		}
 	}
-	go readLines(ctx, a.in, lines, end)
+	go readLines(ctx, c.app.in, lines, end)
 	for {
 		select {
 		case line := <-lines:
-			events, command, err := a.interactiveLine(ctx, c, line, env)
+			events, command, err := c.interactiveLine(ctx, line, env)
 			if err != nil {
 				return err
 			}
@@ -191,24 +186,24 @@ func readLines(ctx context.Context, in io.Reader, lines chan<- string, end func(
 
 // interactiveLine does what one line says. A line that cannot be understood is told and passed over; wrong arguments
 // of a watch end the program, as they do in etcdctl.
-func (a *app) interactiveLine(ctx context.Context, c *call, line string, env watchRequest) (clientv3.WatchChan, []string, error) {
+func (c *call) interactiveLine(ctx context.Context, line string, env watchRequest) (clientv3.WatchChan, []string, error) {
 	words, err := splitWords(line)
 	switch {
 	case err != nil:
 		return nil, nil, fail(statusInvalidInput, "%w", err)
 	case len(words) == 0:
-		fmt.Fprintf(a.diag, "Invalid command: %s (watch and progress supported)\n", line)
+		fmt.Fprintf(c.app.diag, "Invalid command: %s (watch and progress supported)\n", line)
 		return nil, nil, nil
 	case words[0] == "progress":
 		if err := c.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
-			return nil, nil, a.explain(statusError, err)
+			return nil, nil, c.app.explain(statusError, err)
 		}
 		return nil, nil, nil
 	case words[0] != "watch":
-		fmt.Fprintf(a.diag, "Invalid command %s (only support watch)\n", line)
+		fmt.Fprintf(c.app.diag, "Invalid command %s (only support watch)\n", line)
 		return nil, nil, nil
 	case len(words) < 2 && env.key == "":
-		fmt.Fprintf(a.diag, "Invalid command %s (command type or key is not provided)\n", line)
+		fmt.Fprintf(c.app.diag, "Invalid command %s (command type or key is not provided)\n", line)
 		return nil, nil, nil
 	}
 	f, r, err := watchLine(words[1:], env)
@@ -218,7 +213,7 @@ func (a *app) interactiveLine(ctx context.Context, c *call, line string, env wat
 	events, err := f.start(ctx, c, r)
 	var e *exitError
 	if errors.As(err, &e) {
-		fmt.Fprintf(a.diag, "Invalid command %s (%v)\n", line, err)
+		fmt.Fprintf(c.app.diag, "Invalid command %s (%v)\n", line, err)
 		return nil, nil, nil
 	}
 	return events, r.exec, err
