@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -23,10 +22,8 @@ import (
 
 	"keelson/internal/config"
 	"keelson/internal/kit/logging"
+	"keelson/internal/kit/release"
 )
-
-// keelsonVersion is this program's own version; it speaks as the etcd of version.Version.
-const keelsonVersion = "0.1.0"
 
 // Exit statuses, as etcd's.
 const (
@@ -89,21 +86,8 @@ func newLogger(cfg *config.Config) (*zap.Logger, func() error, error) {
 
 func printVersion(w io.Writer) {
 	fmt.Fprintf(w, "etcd Version: %s\n", version.Version)
-	fmt.Fprintf(w, "Git SHA: %s\n", revision())
+	fmt.Fprintf(w, "Git SHA: %s\n", release.Commit())
 	fmt.Fprintf(w, "Go Version: %s\n", runtime.Version())
 	fmt.Fprintf(w, "Go OS/Arch: %s/%s\n", runtime.GOOS, runtime.GOARCH)
-	fmt.Fprintf(w, "Keelson %s\n", keelsonVersion)
-}
-
-// revision is the commit that the program was built from, as far as the build knew it.
-func revision() string {
-	const short = 7
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= short {
-				return s.Value[:short]
-			}
-		}
-	}
-	return "unknown (built outside of a repository)"
+	fmt.Fprintf(w, "Keelson %s\n", release.Version)
 }

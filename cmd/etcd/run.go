@@ -18,6 +18,7 @@ import (
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/rpc"
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/release"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/server"
 )
@@ -138,7 +139,7 @@ func prepare(cfg *config.Config, log *zap.Logger) {
 		log.Warn("--unsafe-no-fsync is set: a crash of the machine loses acknowledged writes")
 	}
 	log.Info("starting an etcd server",
-		zap.String("etcd-version", version.Version), zap.String("keelson-version", keelsonVersion), zap.String("git-sha", revision()),
+		zap.String("etcd-version", version.Version), zap.String("keelson-version", release.Version), zap.String("git-sha", release.Commit()),
 		zap.String("go-version", runtime.Version()), zap.String("go-os", runtime.GOOS), zap.String("go-arch", runtime.GOARCH),
 		zap.Int("max-cpu-set", runtime.GOMAXPROCS(0)), zap.Int("max-cpu-available", runtime.NumCPU()),
 		zap.String("name", cfg.Member.Name), zap.String("data-dir", cfg.Member.DataDir), zap.String("wal-dir", cfg.Member.WALDir),

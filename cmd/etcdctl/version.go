@@ -5,12 +5,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/version"
+
+	"keelson/internal/kit/release"
 )
 
-// The version of this program. The first two lines of `etcdctl version` name the etcd that it speaks as.
-const keelsonVersion = "0.1.0"
-
-func (a *app) version() *cobra.Command {
+func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Prints the version of etcdctl",
@@ -19,7 +18,7 @@ func (a *app) version() *cobra.Command {
 		Run: func(*cobra.Command, []string) {
 			fmt.Fprintln(a.out, "etcdctl version:", version.Version)
 			fmt.Fprintln(a.out, "API version:", version.APIVersion)
-			fmt.Fprintln(a.out, "Keelson", keelsonVersion)
+			fmt.Fprintln(a.out, "Keelson", release.Version)
 		},
 	}
 }
