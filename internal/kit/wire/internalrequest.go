@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -17,6 +18,10 @@ const (
 	internalTxn         = 6
 	internalLeaseRevoke = 9
 	internalHeader      = 100 // a two-byte tag
+
+	// internalOverhead is room for all but the request itself and the user's name: two IDs and an auth revision of at most
+	// eleven bytes each, two tags with lengths, the length of the name.
+	internalOverhead = 64
 )
 
 // AppendInternalRequest appends r, the content of one log entry, as it is encoded by every member of a cluster.
@@ -40,6 +45,7 @@ func appendFast(dst []byte, r *pb.InternalRaftRequest) ([]byte, bool) {
 	if !ok || hasUnknown(r) || r.Header != nil && (hasUnknown(r.Header) || !utf8.ValidString(r.Header.Username)) {
 		return dst, false
 	}
+	dst = slices.Grow(dst, internalOverhead+size+len(r.GetHeader().GetUsername()))
 	dst = appendInt(dst, internalID, r.ID)
 	dst = appendLen(dst, num, size)
 	switch num {
