@@ -165,16 +165,13 @@ type memFile struct {
 func (f *memFile) use(op string, write bool, do func() error) error {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	err := error(nil)
 	switch {
 	case f.closed:
-		err = fs.ErrClosed
+		return &fs.PathError{Op: op, Path: f.name, Err: fs.ErrClosed}
 	case write && !f.write:
-		err = fs.ErrPermission
-	default:
-		return do()
+		return &fs.PathError{Op: op, Path: f.name, Err: fs.ErrPermission}
 	}
-	return &fs.PathError{Op: op, Path: f.name, Err: err}
+	return do()
 }
 
 func (f *memFile) ReadAt(p []byte, off int64) (n int, err error) {

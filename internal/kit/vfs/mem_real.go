@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -33,7 +34,7 @@ func (m *Mem) OSPath(name string) string {
 	}
 	data := dir.kids[base].data
 	buf := make([]byte, data.size)
-	if _, err := data.readAt(buf, 0); err != nil && err != io.EOF {
+	if _, err := data.readAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
 		return p
 	}
 	if os.WriteFile(p, buf, 0o600) == nil {

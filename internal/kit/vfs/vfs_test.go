@@ -21,38 +21,46 @@ func TestConformance(t *testing.T) {
 	t.Run("inject", func(t *testing.T) { conform(t, vfs.Inject(vfs.NewMem(1), nil, nil), "data") })
 }
 
-func conform(t *testing.T, fsys vfs.FS, root string) {
-	ok := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
-	is := func(err, want error) {
-		t.Helper()
-		if !errors.Is(err, want) {
-			t.Fatalf("error %v, want %v", err, want)
-		}
-	}
-	dir := filepath.Join(root, "a", "b")
-	ok(fsys.MkdirAll(dir, 0o700))
-	name := filepath.Join(dir, "f")
-	_, err := fsys.Open(name)
-	is(err, fs.ErrNotExist)
-	_, err = fsys.OpenWrite(name)
-	is(err, fs.ErrNotExist)
+}
 
+func is(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+func conform(t *testing.T, fsys vfs.FS, root string) {
+	dir := filepath.Join(root, "a", "b")
+	ok(t, fsys.MkdirAll(dir, 0o700))
+	name, moved := filepath.Join(dir, "f"), filepath.Join(dir, "g")
+	_, err := fsys.Open(name)
+	is(t, err, fs.ErrNotExist)
+	_, err = fsys.OpenWrite(name)
+	is(t, err, fs.ErrNotExist)
 	f, err := fsys.Create(name, 0o600)
-	ok(err)
-	ok(f.Preallocate(9000))
-	_, err = f.WriteAt([]byte("hello"), 4094)
-	ok(err)
-	ok(f.Truncate(4097))
-	ok(f.Truncate(5000))
-	ok(f.Datasync())
+	ok(t, err)
+	conformBytes(t, f)
+	conformHandles(t, fsys, f, name, moved)
+	conformNames(t, fsys, root, moved)
+}
+
+// conformBytes leaves 5000 bytes in a new file.
+func conformBytes(t *testing.T, f vfs.File) {
+	ok(t, f.Preallocate(9000))
+	_, err := f.WriteAt([]byte("hello"), 4094)
+	ok(t, err)
+	ok(t, f.Truncate(4097))
+	ok(t, f.Truncate(5000))
+	ok(t, f.Datasync())
 	buf := make([]byte, 16)
 	n, err := f.ReadAt(buf, 4090)
-	ok(err)
+	ok(t, err)
 	if want := "\x00\x00\x00\x00hel\x00\x00\x00\x00\x00\x00\x00\x00\x00"; string(buf[:n]) != want {
 		t.Fatalf("read %q, want %q", buf[:n], want)
 	}
@@ -62,46 +70,53 @@ func conform(t *testing.T, fsys vfs.FS, root string) {
 	if size, err := f.Size(); size != 5000 || err != nil {
 		t.Fatalf("size %d, %v", size, err)
 	}
+}
 
+// conformHandles closes f, which is open at name, and renames the file under a second handle.
+func conformHandles(t *testing.T, fsys vfs.FS, f vfs.File, name, moved string) {
 	second, err := fsys.OpenWrite(name)
-	ok(err)
-	ok(f.TryLock())
-	ok(f.TryLock())
-	is(second.TryLock(), vfs.ErrLocked)
-	ok(f.Close())
-	ok(second.TryLock())
-	moved := filepath.Join(dir, "g")
-	ok(fsys.Rename(name, moved))
-	ok(second.Sync())
-	ok(second.Close())
-	is(second.Sync(), fs.ErrClosed)
+	ok(t, err)
+	ok(t, f.TryLock())
+	ok(t, f.TryLock())
+	is(t, second.TryLock(), vfs.ErrLocked)
+	ok(t, f.Close())
+	ok(t, second.TryLock())
+	ok(t, fsys.Rename(name, moved))
+	ok(t, second.Sync())
+	ok(t, second.Close())
+	is(t, second.Sync(), fs.ErrClosed)
 
 	read, err := fsys.Open(moved)
-	ok(err)
-	if _, err := read.WriteAt(buf, 0); err == nil {
+	ok(t, err)
+	if _, err := read.WriteAt([]byte("no"), 0); err == nil {
 		t.Fatal("a handle for reading wrote")
 	}
-	ok(read.Close())
-	ok(fsys.SyncDir(dir))
+	ok(t, read.Close())
+}
+
+// conformNames lists and removes; file, root/a/b/g, is the only one.
+func conformNames(t *testing.T, fsys vfs.FS, root, file string) {
+	dir := filepath.Dir(file)
+	ok(t, fsys.SyncDir(dir))
 	list, err := fsys.ReadDir(dir)
-	ok(err)
+	ok(t, err)
 	if len(list) != 1 || list[0].Name() != "g" {
 		t.Fatalf("listing %v", list)
 	}
-	st, err := fsys.Stat(moved)
-	ok(err)
+	st, err := fsys.Stat(file)
+	ok(t, err)
 	if st.Size() != 5000 || st.IsDir() || st.Name() != "g" {
 		t.Fatalf("stat %v", st)
 	}
 	if fsys.Remove(dir) == nil {
 		t.Fatal("removed a directory that is not empty")
 	}
-	ok(fsys.Rename(filepath.Join(root, "a"), filepath.Join(root, "c")))
-	ok(fsys.Remove(filepath.Join(root, "c", "b", "g")))
-	is(fsys.Remove(moved), fs.ErrNotExist)
-	ok(fsys.RemoveAll(filepath.Join(root, "c")))
+	ok(t, fsys.Rename(filepath.Join(root, "a"), filepath.Join(root, "c")))
+	ok(t, fsys.Remove(filepath.Join(root, "c", "b", "g")))
+	is(t, fsys.Remove(file), fs.ErrNotExist)
+	ok(t, fsys.RemoveAll(filepath.Join(root, "c")))
 	_, err = fsys.Stat(filepath.Join(root, "c"))
-	is(err, fs.ErrNotExist)
+	is(t, err, fs.ErrNotExist)
 }
 
 func put(t *testing.T, m vfs.FS, name, text string, sync bool) {
@@ -264,11 +279,11 @@ func TestInject(t *testing.T) {
 	f.WriteAt([]byte("xy"), 7)
 	f.Datasync()
 	fail = vfs.KindWrite
-	if _, err := f.WriteAt([]byte("z"), 9); err != full {
+	if _, err := f.WriteAt([]byte("z"), 9); !errors.Is(err, full) {
 		t.Fatalf("write: %v", err)
 	}
 	fail = vfs.KindRename
-	if err := fsys.Rename("a", "b"); err != full {
+	if err := fsys.Rename("a", "b"); !errors.Is(err, full) {
 		t.Fatalf("rename: %v", err)
 	}
 	want := []string{"create a 0 0", "preallocate a 0 100", "write a 7 2", "datasync a 0 0"}
