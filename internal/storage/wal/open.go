@@ -102,7 +102,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Contents, *Writer, error) {
 	c, err := w.open(r, names)
 	if err != nil {
 		for _, s := range r.index.segments {
-			s.letGo()
+			_ = s.letGo() // err is what is wrong
 		}
 		return nil, nil, err
 	}

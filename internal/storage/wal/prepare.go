@@ -126,8 +126,7 @@ func (p *preparer) allocate(base string) (vfs.File, error) {
 		err = f.Sync()
 	}
 	if err != nil {
-		f.Close()
-		p.fsys.Remove(path)
+		_, _ = f.Close(), p.fsys.Remove(path) // err is what is wrong; the next try begins anew
 		return nil, fmt.Errorf("wal: prepare a segment: %w", err)
 	}
 	return f, nil
@@ -136,7 +135,7 @@ func (p *preparer) allocate(base string) (vfs.File, error) {
 // discard removes a released segment. The directory is synced each time: a crash must not bring back an
 // older one without its successor, which etcd takes for damage. Nothing depends on it to succeed.
 func (p *preparer) discard(s *segment) {
-	s.letGo()
+	_ = s.letGo()
 	err := p.fsys.Remove(s.path)
 	if err == nil {
 		err = p.fsys.SyncDir(p.dir)

@@ -83,7 +83,7 @@ func (w *Writer) readSegment(lo, hi, maxBytes uint64, size *uint64) ([]*raftpb.E
 	if err != nil {
 		return nil, err
 	}
-	defer r.s.letGo()
+	defer func() { _ = r.s.letGo() }()
 	var ents []*raftpb.Entry
 	frames := frameReader{file: r.s.file, off: r.from, limit: r.end, trust: true, ahead: r.span(maxBytes)}
 	for len(r.at) > 0 {

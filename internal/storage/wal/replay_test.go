@@ -9,71 +9,81 @@ import (
 	"keelson/internal/kit/vfs"
 )
 
-// TestForeignOrders reads record orders that this package does not write, but etcd of some version did.
-func TestForeignOrders(t *testing.T) {
-	mark := func(e *encoder, i, term uint64) { _ = e.mark(Mark{Index: i, Term: term, ConfState: voters(7)}) }
-	fill := func(e *encoder, lo, hi, term uint64) {
-		for ; lo <= hi; lo++ {
-			e.entry(entry(lo, term, "x"))
-		}
+// A foreign order is a sequence of records that this package does not write, but etcd of some version did.
+type foreignOrder struct {
+	write       func(e *encoder)
+	mark, n     uint64 // what is read: after which mark, how many entries
+	term        uint64 // of the first entry
+	fails, cuts bool
+}
+
+func putMark(e *encoder, i, term uint64) {
+	_ = e.mark(Mark{Index: i, Term: term, ConfState: voters(7)})
+}
+
+func putEntries(e *encoder, lo, hi, term uint64) {
+	for ; lo <= hi; lo++ {
+		e.entry(entry(lo, term, "x"))
 	}
-	for what, c := range map[string]struct {
-		write       func(e *encoder)
-		mark, n     uint64
-		term        uint64 // of the first entry
-		fails, cuts bool
-	}{
+}
+
+func foreignOrders() map[string]foreignOrder {
+	return map[string]foreignOrder{
 		"state and entries before an incoming snapshot's mark": {mark: 100, n: 1, term: 2, write: func(e *encoder) {
-			fill(e, 1, 5, 1)
+			putEntries(e, 1, 5, 1)
 			e.state(hardState{2, 0, 100})
-			fill(e, 101, 101, 2)
-			mark(e, 100, 2)
+			putEntries(e, 101, 101, 2)
+			putMark(e, 100, 2)
 		}},
 		"own mark before the state that covers it": {mark: 4, n: 1, term: 1, write: func(e *encoder) {
-			fill(e, 1, 5, 1)
-			mark(e, 4, 1)
+			putEntries(e, 1, 5, 1)
+			putMark(e, 4, 1)
 			e.state(hardState{1, 0, 5})
 		}},
 		"own mark that no state covers": {mark: 0, n: 5, term: 1, write: func(e *encoder) {
-			fill(e, 1, 5, 1)
+			putEntries(e, 1, 5, 1)
 			e.state(hardState{1, 0, 3})
-			mark(e, 4, 1)
+			putMark(e, 4, 1)
 		}},
 		"incoming snapshot replaces stale entries": {mark: 4, n: 1, term: 3, write: func(e *encoder) {
-			fill(e, 1, 9, 1)
+			putEntries(e, 1, 9, 1)
 			e.state(hardState{1, 0, 2})
-			mark(e, 4, 3)
+			putMark(e, 4, 3)
 			e.state(hardState{3, 0, 4})
-			fill(e, 5, 5, 3)
+			putEntries(e, 5, 5, 3)
 		}},
 		"incoming snapshot at the end, not confirmed": {mark: 0, n: 3, term: 1, cuts: true, write: func(e *encoder) {
-			fill(e, 1, 3, 1)
+			putEntries(e, 1, 3, 1)
 			e.state(hardState{1, 0, 2})
-			mark(e, 50, 3)
-			fill(e, 51, 52, 3)
+			putMark(e, 50, 3)
+			putEntries(e, 51, 52, 3)
 		}},
 		"incoming snapshot given up, the old log goes on": {mark: 0, n: 5, term: 1, write: func(e *encoder) {
-			fill(e, 1, 3, 1)
-			mark(e, 50, 3)
+			putEntries(e, 1, 3, 1)
+			putMark(e, 50, 3)
 			e.state(hardState{3, 7, 3})
-			fill(e, 4, 5, 3)
+			putEntries(e, 4, 5, 3)
 			e.state(hardState{3, 7, 5})
 		}},
 		"vote after an incoming snapshot that was given up": {mark: 0, n: 3, term: 1, write: func(e *encoder) {
-			fill(e, 1, 3, 1)
-			mark(e, 50, 3)
+			putEntries(e, 1, 3, 1)
+			putMark(e, 50, 3)
 			e.state(hardState{9, 7, 3})
 		}},
 		"a hole": {fails: true, write: func(e *encoder) {
-			fill(e, 1, 3, 1)
-			fill(e, 5, 6, 1)
+			putEntries(e, 1, 3, 1)
+			putEntries(e, 5, 6, 1)
 			e.state(hardState{1, 0, 6})
 		}},
 		"more committed than written": {fails: true, write: func(e *encoder) {
-			fill(e, 1, 3, 1)
+			putEntries(e, 1, 3, 1)
 			e.state(hardState{1, 0, 4})
 		}},
-	} {
+	}
+}
+
+func TestForeignOrders(t *testing.T) {
+	for what, c := range foreignOrders() {
 		t.Run(what, func(t *testing.T) {
 			var e encoder
 			e.chain()
