@@ -117,7 +117,6 @@ type machine struct {
 	index uint64
 	term  uint64
 	conf  *raftpb.ConfState
-	snap  *raftpb.Snapshot
 	gate  chan struct{} // Apply waits for it
 	wal   *memWAL       // if set, Apply checks that entries are durable
 }
