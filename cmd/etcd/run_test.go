@@ -101,7 +101,7 @@ func TestOneMember(t *testing.T) {
 			if round == 0 {
 				_, err = c.Put(ctx, "key", "value 1")
 			} else if r, e := c.Get(ctx, "key"); e != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != value {
-				err = fmt.Errorf("get: %v %v", r, e)
+				err = fmt.Errorf("get: %v %w", r, e)
 			}
 			if err != nil {
 				t.Fatalf("round %d at %s: %v", round, endpoint, err)

@@ -44,7 +44,7 @@ func (a *Applier) ApplyConf(e *raftpb.Entry, change func(*raftpb.ConfChange) *ra
 	a.batch.Put(schema.Meta, schema.ConfStateKey, schema.ConfStateJSON(cs))
 	if res.Change.Type == raftpb.ConfChangeRemoveNode {
 		a.batch.Delete(schema.Members, schema.MemberKey(res.Member.ID))
-		a.batch.Put(schema.MembersRemoved, schema.MemberKey(res.Member.ID), []byte(schema.Removed))
+		a.batch.Put(schema.MembersRemoved, schema.MemberKey(res.Member.ID), schema.Removed)
 		return cc.GetId(), res, nil
 	}
 	saveMember(a.batch, res.Member)

@@ -60,14 +60,11 @@ func (protobuf) lay(w *bufio.Writer, answer any) error {
 }
 
 func watchMessage(r *clientv3.WatchResponse) *pb.WatchResponse {
-	m := &pb.WatchResponse{
+	return &pb.WatchResponse{
 		Header:          r.Header,
 		CompactRevision: r.CompactRevision,
 		Canceled:        r.Canceled,
 		Created:         r.Created,
+		Events:          r.Events,
 	}
-	for _, e := range r.Events {
-		m.Events = append(m.Events, (*clientv3.Event)(e))
-	}
-	return m
 }

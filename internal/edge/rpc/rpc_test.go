@@ -120,7 +120,7 @@ func (f *fixture) checkStream(ctx context.Context, t *testing.T, want *pb.RangeR
 	got := &pb.RangeResponse{}
 	for {
 		part, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil || got.Header != nil {
@@ -399,7 +399,7 @@ func TestClusterAndMaintenance(t *testing.T) {
 	left := uint64(len(f.snapshot))
 	for {
 		r, err := s.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil || r.Version != "3.7.0" {

@@ -120,7 +120,7 @@ func (s *Split) ended(err error) error {
 	case <-s.closed:
 		return nil
 	default:
-		s.Close()
+		_ = s.Close()
 		return err
 	}
 }
@@ -132,14 +132,15 @@ func (s *Split) route(c net.Conn) {
 		return
 	}
 	defer s.release(c)
-	c.SetDeadline(time.Now().Add(sniffTime))
+	// A deadline fails on a closed connection alone, and there the next read tells.
+	_ = c.SetDeadline(time.Now().Add(sniffTime))
 	p, again, err := sniff(c)
 	if err != nil {
 		s.log.Debug("closed a connection before its first request", zap.Stringer("remote-addr", c.RemoteAddr()), zap.Error(err))
 		c.Close()
 		return
 	}
-	c.SetDeadline(time.Time{})
+	_ = c.SetDeadline(time.Time{})
 	to := &s.http
 	if p == isGRPC {
 		to = &s.grpc

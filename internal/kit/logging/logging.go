@@ -127,8 +127,7 @@ func open(o Options) (zapcore.WriteSyncer, closers, error) {
 	for _, name := range names {
 		sink, file, err := openOne(name, o)
 		if err != nil {
-			files.Close()
-			return nil, nil, err
+			return nil, nil, errors.Join(err, files.Close())
 		}
 		sinks = append(sinks, sink)
 		if file != nil {

@@ -210,7 +210,7 @@ func (p *peer) take(r *wire.WatchResponse) error {
 	for _, e := range r.Events {
 		kv, err := wire.ParseKeyValue(e.KV)
 		if err != nil || kv.Mod > r.Header.Revision || kv.Mod <= w.progress {
-			return fmt.Errorf("watcher %d: event at %d under header %d after progress %d: %v", r.WatchID, kv.Mod, w.rev, w.progress, err)
+			return fmt.Errorf("watcher %d: event at %d under header %d after progress %d: %w", r.WatchID, kv.Mod, w.rev, w.progress, err)
 		}
 	}
 	w.events = append(w.events, r.Events...)

@@ -188,8 +188,8 @@ func (s *Stream) clock() <-chan time.Time {
 			return nil
 		}
 		interval := s.hub.opts.ProgressInterval
-		part := time.Duration(scramble(uint64(s.number)) % 1024)
-		s.ticks = s.hub.opts.Clock.NewTicker(interval + interval/10*part/1024)
+		part := scramble(uint64(s.number)) % 1024
+		s.ticks = s.hub.opts.Clock.NewTicker(interval + interval/10*time.Duration(part)/1024)
 	}
 	return s.ticks.C
 }

@@ -107,7 +107,6 @@ type Store struct {
 	compact  *compactor
 	// interrupted: a compaction was decided and has not finished, in the life before or in the former file.
 	interrupted atomic.Bool
-	slots       chan struct{} // one a read transaction, readersMax of them
 	joined      sync.WaitGroup
 	closing     sync.Once
 	closeErr    error
@@ -219,7 +218,7 @@ func (s *Store) stop() error {
 	s.queue.mu.Lock()
 	err := s.queue.err
 	s.queue.mu.Unlock()
-	if err == ErrClosed {
+	if errors.Is(err, ErrClosed) {
 		err = nil
 	}
 	if cerr := s.files.swap(nil); err == nil && cerr != nil {
