@@ -1,39 +1,40 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
 	"keelson/internal/config"
+	"keelson/internal/kit/clock"
+	"keelson/internal/replica/peer"
 	"keelson/internal/server"
 )
 
-type network struct{}
+// dialGrace is what opening a connection to a member may take beside an election time-out, as etcd counts.
+const dialGrace = time.Second
 
-func newNetwork(cfg *config.Config, log *zap.Logger) *network  { return &network{} }
-func (n *network) connect(server.NetworkParams) server.Network { return n }
-func (n *network) handler() http.Handler                       { return http.NotFoundHandler() }
-func (n *network) Send(msgs []*raftpb.Message)                 {}
-func (n *network) AddPeer(id uint64, peerURLs []string)        {}
-func (n *network) UpdatePeer(id uint64, peerURLs []string)     {}
-func (n *network) RemovePeer(id uint64)                        {}
-func (n *network) ActiveSince(id uint64) time.Time             { return time.Time{} }
-func (n *network) Stop()                                       {}
-func (n *network) LeaseRenew(ctx context.Context, peerURLs []string, id int64) (ttl int64, err error) {
-	return 0, errors.New("no")
+// network is this member's way to the others: questions at once, raft's messages once the member knows who it is.
+type network struct {
+	*peer.Caller
+	options   peer.Options
+	transport *peer.Transport
 }
-func (n *network) LeaseTimeToLive(ctx context.Context, peerURLs []string, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-	return nil, errors.New("no")
+
+func newNetwork(cfg *config.Config, log *zap.Logger) *network {
+	o := peer.Options{
+		PeerURLs: cfg.Cluster.AdvertisePeer.StringSlice(), DialTimeout: dialGrace + cfg.Raft.Election,
+		ReadTimeout: cfg.Listen.PeerRead, WriteTimeout: cfg.Listen.PeerWrite, Clock: clock.System, Logger: log,
+	}
+	return &network{Caller: peer.NewCaller(o), options: o}
 }
-func (n *network) Version(ctx context.Context, peerURLs []string) (server, cluster string, err error) {
-	return "", "", errors.New("no")
+
+// connect makes the transport of a member that has its identity.
+func (n *network) connect(p server.NetworkParams) server.Network {
+	n.transport = peer.New(p, n.options)
+	return n.transport
 }
-func (n *network) Members(ctx context.Context, peerURLs []string) (members []server.PeerMember, clusterID uint64, err error) {
-	return nil, 0, errors.New("no")
-}
+
+// handler serves the peer port, but for /version, once connect was called.
+func (n *network) handler(m *server.Member) http.Handler { return n.transport.Handler(m) }

@@ -56,9 +56,9 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	}
 	seen.register(m, cfg)
 	f := newFront(cfg, log, m, seen.registry)
-	f.servePeers(socks.peer, network.handler())
 	f.serveMetrics(socks.metrics)
-	m.Start()
+	m.Start() // before members' requests are taken: they wait on the open sockets
+	f.servePeers(socks.peer, network.handler(m))
 	why := serve(f, m, socks, signals, log)
 	if why == nil {
 		go func() {

@@ -146,7 +146,7 @@ func (m *Member) wire() {
 	}
 	m.machine.reached(o.applied)
 	sendables := &sendables{store: o.store, applied: m.machine.applied, clock: d.Clock, logger: d.Logger, ctx: m.life.ctx}
-	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap}
+	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap, id: o.id, fail: m.life.fail}
 	m.network = d.Network(NetworkParams{ID: o.id, ClusterID: o.clusterID, Receiver: recv})
 	lo := loopOptions(cfg, d, o.id, ids, m.life.fail)
 	lo.BeforeInstall = recv.saveReceived

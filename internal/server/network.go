@@ -2,11 +2,12 @@ package server
 
 import (
 	"context"
-	"io"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"keelson/internal/replica/peer"
 )
 
 // Network reaches the other members. peer.Transport is the real one; the simulation has its own.
@@ -37,31 +38,14 @@ type Caller interface {
 	Members(ctx context.Context, peerURLs []string) (members []PeerMember, clusterID uint64, err error)
 }
 
-// PeerMember is a member as another one describes it.
-type PeerMember struct {
-	ID         uint64
-	Name       string
-	PeerURLs   []string
-	ClientURLs []string
-	IsLearner  bool
-}
+// PeerMember, Receiver and NetworkParams are what package peer declares: a Network is made from them.
+type (
+	PeerMember    = peer.Member
+	Receiver      = peer.Receiver
+	NetworkParams = peer.Params
+)
 
-// Receiver is what a Network hands what it receives to. Its methods may be called from any goroutine.
-type Receiver interface {
-	// Step hands a message to raft. It may block while raft is busy.
-	Step(ctx context.Context, m *raftpb.Message) error
-	// ReceiveSnapshot takes the db file of a MsgSnap, then hands the message to raft.
-	ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io.Reader) error
-	// OpenSnapshot gives the db file for an outgoing MsgSnap and its size. The caller closes it.
-	OpenSnapshot(m *raftpb.Message) (io.ReadCloser, int64, error)
-	ReportUnreachable(id uint64)
-	ReportSnapshot(id uint64, ok bool)
-	// Removed tells whether a member was removed for good.
-	Removed(id uint64) bool
-}
-
-// NetworkParams is what a Network is made for.
-type NetworkParams struct {
-	ID, ClusterID uint64
-	Receiver      Receiver
-}
+var (
+	_ Network = (*peer.Transport)(nil)
+	_ Caller  = (*peer.Caller)(nil)
+)

@@ -20,6 +20,8 @@ type receiver struct {
 	sendables *sendables
 	fs        vfs.FS
 	snapDir   string
+	id        uint64
+	fail      func(error)
 }
 
 var _ Receiver = (*receiver)(nil)
@@ -59,3 +61,18 @@ func (r *receiver) ReportSnapshot(id uint64, ok bool) { r.loop.ReportSnapshot(id
 
 // Removed tells whether a member was removed for good.
 func (r *receiver) Removed(id uint64) bool { return r.cluster.State().Removed[id] }
+
+// PeerDead tells raft that the process of a member is gone. If it led, the others elect without waiting, in the order of
+// their IDs.
+func (r *receiver) PeerDead(id uint64) {
+	rank := 0
+	for _, v := range r.cluster.State().Conf.GetVoters() {
+		if v < r.id && v != id {
+			rank++
+		}
+	}
+	r.loop.SuspectLeader(id, rank)
+}
+
+// Expelled ends this member: another one knows it as removed.
+func (r *receiver) Expelled() { r.fail(ErrRemoved) }

@@ -1,0 +1,180 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/internal/kit/leasepb"
+	"keelson/internal/state/lease"
+	"keelson/internal/storage/schema"
+)
+
+// replyBytesMax bounds what another member may answer: etcd's 100 MiB, for a lease with very many keys.
+const replyBytesMax = 100 << 20
+
+var (
+	// errNoURLs is returned for a member without addresses.
+	errNoURLs = errors.New("peer: the member has no peer URLs")
+	// errNotAnswered is returned when a member answers something else than was asked.
+	errNotAnswered = errors.New("peer: the answer is to another question")
+)
+
+// Caller asks other members what is not raft's. It needs no identity: a member that joins asks before it has one.
+// Every method tries the URLs in order, each for its share of the time.
+type Caller struct{ lines lines }
+
+// NewCaller makes a Caller.
+func NewCaller(o Options) *Caller { return &Caller{newLines(o.withDefaults())} }
+
+// reply is what a member answered.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// text is an error that tells what a member answered instead.
+func (r *reply) refusal() error {
+	return fmt.Errorf("peer: answered %d: %q", r.status, bytes.TrimSpace(r.body))
+}
+
+// ask sends one question to the first URL that answers.
+func (c *Caller) ask(ctx context.Context, peerURLs []string, method, path string, body []byte) (*reply, error) {
+	last := errNoURLs
+	for i, base := range peerURLs {
+		r, err := c.askOne(ctx, len(peerURLs)-i, method, base, path, body)
+		if err == nil {
+			return r, nil
+		}
+		if last = err; ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, last
+}
+
+// askOne asks at one URL of as many as are left.
+func (c *Caller) askOne(ctx context.Context, left int, method, base, path string, body []byte) (*reply, error) {
+	if end, ok := ctx.Deadline(); ok && left > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
+		defer cancel()
+	}
+	u, err := at(base, path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("peer: make a request: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/protobuf")
+	resp, err := c.lines.posts.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, replyBytesMax))
+	if err != nil {
+		return nil, fmt.Errorf("peer: read an answer: %w", err)
+	}
+	return &reply{resp.StatusCode, resp.Header, b}, nil
+}
+
+// askProto posts req and reads the answer into resp. lease.ErrNotFound for a 404.
+func (c *Caller) askProto(ctx context.Context, peerURLs []string, path string, req, resp proto.Message) error {
+	b, err := proto.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("peer: encode a question: %w", err)
+	}
+	r, err := c.ask(ctx, peerURLs, http.MethodPost, path, b)
+	switch {
+	case err != nil:
+		return err
+	case r.status == http.StatusNotFound:
+		return lease.ErrNotFound
+	case r.status != http.StatusOK:
+		return r.refusal()
+	}
+	if err := proto.Unmarshal(r.body, resp); err != nil {
+		return fmt.Errorf("peer: decode an answer: %w", err)
+	}
+	return nil
+}
+
+// LeaseRenew renews a lease at the leader and gives its time in seconds. lease.ErrNotFound where it isn't there.
+func (c *Caller) LeaseRenew(ctx context.Context, peerURLs []string, id int64) (ttl int64, err error) {
+	resp := &pb.LeaseKeepAliveResponse{}
+	if err := c.askProto(ctx, peerURLs, leasesPath, &pb.LeaseKeepAliveRequest{ID: id}, resp); err != nil {
+		return 0, err
+	}
+	if resp.ID != id {
+		return 0, errNotAnswered
+	}
+	return resp.TTL, nil
+}
+
+// LeaseTimeToLive asks the leader how long a lease has. lease.ErrNotFound where it isn't there.
+func (c *Caller) LeaseTimeToLive(ctx context.Context, peerURLs []string, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	resp := &leasepb.LeaseInternalResponse{}
+	if err := c.askProto(ctx, peerURLs, leaseInternalPath, &leasepb.LeaseInternalRequest{LeaseTimeToLiveRequest: r}, resp); err != nil {
+		return nil, err
+	}
+	if left := resp.GetLeaseTimeToLiveResponse(); left.GetID() == r.GetID() && left != nil {
+		return left, nil
+	}
+	return nil, errNotAnswered
+}
+
+// Version gives the server and cluster version that a member answers at /version.
+func (c *Caller) Version(ctx context.Context, peerURLs []string) (server, cluster string, err error) {
+	r, err := c.ask(ctx, peerURLs, http.MethodGet, versionPath, nil)
+	if err != nil {
+		return "", "", err
+	}
+	if r.status != http.StatusOK {
+		return "", "", r.refusal()
+	}
+	var v struct {
+		Server  string `json:"etcdserver"`
+		Cluster string `json:"etcdcluster"`
+	}
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		return "", "", fmt.Errorf("peer: decode a version: %w", err)
+	}
+	return v.Server, v.Cluster, nil
+}
+
+// Members gives what a member answers at /members, and the cluster's ID.
+func (c *Caller) Members(ctx context.Context, peerURLs []string) ([]Member, uint64, error) {
+	r, err := c.ask(ctx, peerURLs, http.MethodGet, membersPath, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.status != http.StatusOK {
+		return nil, 0, r.refusal()
+	}
+	var all []schema.Member
+	if err := json.Unmarshal(r.body, &all); err != nil {
+		return nil, 0, fmt.Errorf("peer: decode members: %w", err)
+	}
+	clusterID, err := strconv.ParseUint(r.header.Get("X-Etcd-Cluster-ID"), 16, 64)
+	if err != nil {
+		return nil, 0, fmt.Errorf("peer: the cluster's ID: %w", err)
+	}
+	out := make([]Member, len(all))
+	for i, m := range all {
+		out[i] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner}
+	}
+	return out, clusterID, nil
+}
