@@ -60,8 +60,14 @@ func testLogger(t testing.TB) *zap.Logger {
 // start starts a single member on dir and waits until it serves.
 func start(t testing.TB, cfg *config.Config) *Member {
 	t.Helper()
+	return startOn(t, vfs.OS, cfg)
+}
+
+// startOn does it with the log on the disk fs.
+func startOn(t testing.TB, fs vfs.FS, cfg *config.Config) *Member {
+	t.Helper()
 	m, err := New(cfg, Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: testLogger(t), Caller: alone{},
+		FS: fs, Clock: clock.System, Logger: testLogger(t), Caller: alone{},
 		Network: func(NetworkParams) Network { return alone{} },
 	})
 	if err != nil {

@@ -121,6 +121,9 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if o.resume, err = loadState(o.store, o.state); err != nil {
 		return err
 	}
+	if err := refuseAlarms(o.state.Alarms); err != nil {
+		return err
+	}
 	return o.join(c)
 }
 
