@@ -45,9 +45,6 @@ type opened struct {
 	diskFull atomic.Bool
 }
 
-// dirPerm is for directories: a member's files are its owner's alone.
-const dirPerm fs.FileMode = 0o700
-
 // open opens the data directory, or makes a new one.
 func open(cfg *config.Config, d Deps, fail func(error)) (_ *opened, err error) {
 	o := &opened{dirs: dirsOf(cfg.Member)}
@@ -57,11 +54,11 @@ func open(cfg *config.Config, d Deps, fail func(error)) (_ *opened, err error) {
 		if g, err = begin(cfg, d.Caller, d.Logger); err != nil {
 			return nil, err
 		}
+		if err := makeDirs(d.FS, o.dirs); err != nil {
+			return nil, err
+		}
 	} else if _, err := os.Stat(d.FS.OSPath(o.db)); errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoDatabase
-	}
-	if err := d.FS.MkdirAll(o.snap, dirPerm); err != nil {
-		return nil, fmt.Errorf("cannot access data directory: %w", err)
 	}
 	if o.store, err = store.Open(d.FS, o.db, storeOptions(cfg, d, fail)); err != nil {
 		return nil, err
