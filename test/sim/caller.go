@@ -1,0 +1,113 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/version"
+
+	"keelson/internal/server"
+)
+
+// errRefused is returned for a call to a member that is down or cut off.
+var errRefused = errors.New("sim: connection refused")
+
+// caller asks other members over the same network that carries raft's messages.
+type caller struct {
+	cluster *cluster
+	from    *node
+}
+
+var _ server.Caller = caller{}
+
+// reach finds the member behind the URLs and takes the way there.
+func (c caller) reach(ctx context.Context, urls []string) (*server.Member, func() error, error) {
+	for _, n := range c.cluster.nodes {
+		if !slices.Contains(urls, n.peerURL) {
+			continue
+		}
+		l := n.life.Load()
+		if l == nil || !c.travel(ctx, c.from, n) || l.dead.Load() {
+			break
+		}
+		return l.member, func() error {
+			if l.dead.Load() || !c.travel(ctx, n, c.from) {
+				return errRefused
+			}
+			return nil
+		}, nil
+	}
+	return nil, nil, errRefused
+}
+
+// travel takes the time of one way. It is false where there is none.
+func (c caller) travel(ctx context.Context, from, to *node) bool {
+	net := c.cluster.net
+	if net.isCut(from.id, to.id) {
+		return false
+	}
+	t := time.NewTimer(net.between(from.id, to.id).between(time.Millisecond/2, 5*time.Millisecond))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return !net.isCut(from.id, to.id)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (n *network) isCut(from, to uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cut[link{from, to}]
+}
+
+// LeaseRenew implements server.Caller.
+func (c caller) LeaseRenew(ctx context.Context, urls []string, id int64) (int64, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return 0, err
+	}
+	ttl, err := m.RenewHere(ctx, id)
+	return ttl, errors.Join(err, back())
+}
+
+// LeaseTimeToLive implements server.Caller.
+func (c caller) LeaseTimeToLive(ctx context.Context, urls []string, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := m.TimeToLiveHere(ctx, r)
+	return resp, errors.Join(err, back())
+}
+
+// Version implements server.Caller.
+func (c caller) Version(ctx context.Context, urls []string) (string, string, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return "", "", err
+	}
+	clusterVersion, _ := m.Versions()
+	return version.Version, clusterVersion, back()
+}
+
+// Members implements server.Caller.
+func (c caller) Members(ctx context.Context, urls []string) ([]server.PeerMember, uint64, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := m.MemberList(ctx, &pb.MemberListRequest{})
+	if err != nil {
+		return nil, 0, err
+	}
+	var list []server.PeerMember
+	for _, p := range resp.Members {
+		list = append(list, server.PeerMember{ID: p.ID, Name: p.Name, PeerURLs: p.PeerURLs, ClientURLs: p.ClientURLs, IsLearner: p.IsLearner})
+	}
+	return list, m.ClusterID(), back()
+}

@@ -1,0 +1,123 @@
+package sim
+
+import (
+	"errors"
+	"path"
+	"sync"
+	"time"
+
+	"keelson/internal/kit/vfs"
+)
+
+// errDead is what a disk answers to a process that is no more.
+var errDead = errors.New("sim: the machine is gone")
+
+// disk is what one life of a member writes to. Every operation takes a while on the bubble's clock, before and after it
+// is made, so that a crash falls between any two of them.
+type disk struct {
+	mem  *vfs.Mem
+	dice *dice
+	dead chan struct{}
+	// liar is the chance that a datasync does nothing and says it did.
+	liar float64
+
+	mu   sync.Mutex // guards all below
+	slow int        // how many times slower than usual
+	hung time.Time  // until when nothing gets through
+}
+
+// How long operations take on a disk that is well.
+const (
+	writeMax = 200 * time.Microsecond
+	syncMin  = 300 * time.Microsecond
+	syncMax  = 3 * time.Millisecond
+)
+
+func newDisk(mem *vfs.Mem, d *dice) *disk {
+	return &disk{mem: mem, dice: d, dead: make(chan struct{}), slow: 1}
+}
+
+func (d *disk) fs() vfs.FS {
+	var inner vfs.FS = d.mem
+	if d.liar > 0 {
+		inner = &lyingFS{FS: inner, d: d}
+	}
+	return vfs.Inject(inner, d.before, func(op vfs.Op) { d.wait(op) })
+}
+
+func (d *disk) before(op vfs.Op) error {
+	d.wait(op)
+	select {
+	case <-d.dead:
+		return errDead
+	default:
+		return nil
+	}
+}
+
+// wait takes an operation's time. The directory of the state file is the exception: installing a snapshot syncs it
+// under locks that stop the member, on purpose, and the bubble's clock stands still while anybody waits for a lock.
+func (d *disk) wait(op vfs.Op) {
+	if op.Kind == vfs.KindSyncDir && path.Base(op.Path) == "snap" {
+		return
+	}
+	d.mu.Lock()
+	slow, hung := time.Duration(d.slow), time.Until(d.hung)
+	d.mu.Unlock()
+	var takes time.Duration
+	switch op.Kind {
+	case vfs.KindSync, vfs.KindDatasync, vfs.KindSyncDir:
+		takes = d.dice.between(syncMin, syncMax)
+	default:
+		takes = d.dice.between(0, writeMax)
+	}
+	d.sleep(max(takes*slow/2, hung))
+}
+
+func (d *disk) sleep(t time.Duration) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-d.dead:
+	}
+}
+
+func (d *disk) hang(t time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hung = time.Now().Add(t)
+}
+
+func (d *disk) slower(times int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slow = times
+}
+
+// lyingFS is a disk that forgets to sync.
+type lyingFS struct {
+	vfs.FS
+	d *disk
+}
+
+func (l *lyingFS) lie(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &lyingFile{f, l.d}, nil
+}
+
+func (l *lyingFS) OpenWrite(name string) (vfs.File, error) { return l.lie(l.FS.OpenWrite(name)) }
+
+type lyingFile struct {
+	vfs.File
+	d *disk
+}
+
+func (f *lyingFile) Datasync() error {
+	if f.d.dice.chance(f.d.liar) {
+		return nil
+	}
+	return f.File.Datasync()
+}

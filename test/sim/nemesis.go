@@ -1,0 +1,126 @@
+package sim
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// nemesis does harm. Its actions follow from the seed alone.
+type nemesis struct {
+	cluster *cluster
+	r       *rand.Rand
+	audit   *watcher
+	back    map[*node]time.Time // when a node that is down comes back
+}
+
+// run does harm for a while.
+func (n *nemesis) run(length time.Duration) {
+	end := time.Now().Add(length)
+	for time.Now().Before(end) {
+		time.Sleep(between(n.r, 50*time.Millisecond, n.cluster.plan.Calm))
+		n.revive(false)
+		n.act(n.cluster.nodes[n.r.IntN(len(n.cluster.nodes))])
+	}
+}
+
+// act does one thing. A node that is down is left alone.
+func (n *nemesis) act(at *node) {
+	l := at.life.Load()
+	what := n.r.IntN(12)
+	spare := between(n.r, 20*time.Millisecond, 1500*time.Millisecond)
+	if l == nil {
+		return
+	}
+	switch what {
+	case 0, 1, 2:
+		n.quiet()
+		at.crash(true)
+		n.back[at] = time.Now().Add(spare)
+	case 3:
+		n.quiet()
+		at.crash(false)
+		n.back[at] = time.Now().Add(spare)
+	case 4, 5:
+		n.partition()
+	case 6:
+		slow := 1 + n.r.IntN(60)
+		n.cluster.journal.add(at.name, "disk %d times slower", slow)
+		l.disk.slower(slow)
+	case 7:
+		hang := between(n.r, 200*time.Millisecond, 4*time.Second)
+		n.cluster.journal.add(at.name, "disk hangs for %v", hang)
+		l.disk.hang(hang)
+	case 8:
+		n.transfer()
+	case 9:
+		if err := at.stop(); err != nil {
+			n.cluster.journal.add(at.name, "the stop: %v", err)
+		}
+		n.back[at] = time.Now().Add(spare)
+	default:
+		n.compact(l)
+	}
+}
+
+// quiet returns at a moment when nothing but the caller runs: a crash then is the same for all that it concerns.
+func (n *nemesis) quiet() { synctest.Wait() }
+
+// revive starts the nodes that are due, or all that are down.
+func (n *nemesis) revive(all bool) {
+	for _, at := range n.cluster.nodes {
+		if t, down := n.back[at]; down && (all || time.Now().After(t)) {
+			delete(n.back, at)
+			if err := at.start(); err != nil {
+				n.cluster.fail("%v", err)
+			}
+		}
+	}
+}
+
+// partition cuts one member off, or one half from the other, in both directions or one; sometimes it heals all.
+func (n *nemesis) partition() {
+	side, oneWay, heal := n.r.IntN(1<<len(n.cluster.nodes)), n.r.IntN(4) == 0, n.r.IntN(3) == 0
+	if heal {
+		n.cluster.journal.add("net", "healed")
+		n.cluster.net.partition(nil)
+		return
+	}
+	in := map[uint64]bool{}
+	for i, at := range n.cluster.nodes {
+		in[at.id] = side>>i&1 == 1
+	}
+	n.cluster.journal.add("net", "partition %b, one way: %v", side, oneWay)
+	n.cluster.net.partition(func(from, to uint64) bool { return in[from] && !in[to] || !oneWay && !in[from] && in[to] })
+}
+
+// transfer asks the leader to hand over.
+func (n *nemesis) transfer() {
+	to := n.cluster.nodes[n.r.IntN(len(n.cluster.nodes))].id
+	for _, l := range n.cluster.alive() {
+		st, err := l.member.Status(context.Background(), &pb.StatusRequest{})
+		if err != nil || st.Leader != l.node.id {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		_, err = l.member.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: to})
+		cancel()
+		n.cluster.journal.add(l.node.name, "leadership to %x: %v", to, err)
+	}
+}
+
+// compact forgets what the audit has seen already, so that the whole history stays known.
+func (n *nemesis) compact(l *life) {
+	seen := n.audit.next.Load() - 1
+	if seen < 2 {
+		return
+	}
+	rev := max(1, seen-n.r.Int64N(20))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := l.member.Compact(ctx, &pb.CompactionRequest{Revision: rev, Physical: n.r.IntN(2) == 0})
+	n.cluster.journal.add(l.node.name, "compaction to %d: %v", rev, err)
+}

@@ -1,0 +1,282 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"keelson/internal/kit/wire"
+	"keelson/internal/server"
+	"keelson/internal/state/watch"
+)
+
+// Plan says what a run is made of. Pick draws one from a seed.
+type Plan struct {
+	Members, Clients, Requests int
+	Length                     time.Duration // of the harm
+	Pause, Calm                time.Duration // at most, between a client's requests and between the nemesis' actions
+	SnapshotCount, CatchUp     int
+	SegmentBytes               int64
+	Weather                    weather
+	Faults                     Faults
+}
+
+// Pick draws a plan for so many members.
+func Pick(n uint64, members int) Plan {
+	r := seed(n).rand("plan")
+	p := Plan{
+		Members: members, Clients: 2 + r.IntN(3), Length: between(r, 3*time.Second, 8*time.Second),
+		Pause: 200 * time.Millisecond, Calm: between(r, 300*time.Millisecond, 1500*time.Millisecond),
+		SnapshotCount: 10 + r.IntN(100), CatchUp: 1 + r.IntN(40), SegmentBytes: 4096 << r.IntN(4),
+		Weather: weather{delayMin: 100 * time.Microsecond, delayMax: between(r, time.Millisecond, 30*time.Millisecond)},
+	}
+	p.Requests = int(p.Length/(p.Pause/2)) + 5
+	if r.IntN(2) == 0 {
+		p.Weather.loss, p.Weather.twice = r.Float64()*0.1, r.Float64()*0.1
+	}
+	return p
+}
+
+// Outcome is what a run left behind.
+type Outcome struct {
+	plan     Plan
+	failed   []string
+	record   *record
+	journal  *journal
+	watchers []*watcher
+	leases   []*granted
+	audit    *watcher
+	finals   []*final
+}
+
+// final is how a member ends: its whole history, as far as it has it.
+type final struct {
+	name        string
+	rev         int64
+	compact     int64
+	hash        uint32
+	hashCompact int64
+	events      []event // after compact
+}
+
+// Journal is all that happened, a line each.
+func (o *Outcome) Journal() string { return o.journal.String() }
+
+// Run runs one simulation in the bubble that it is called in. dir is a real directory for the bolt files.
+func Run(n uint64, p Plan, dir string) *Outcome {
+	s := seed(n)
+	o := &Outcome{plan: p, record: &record{}, journal: &journal{start: time.Now()}}
+	c := newCluster(p, s, filepath.Join(dir, fmt.Sprint(n)), o.journal)
+	ctx, cancel := context.WithCancel(context.Background())
+	go c.net.run(ctx)
+	defer func() { cancel(); <-c.net.done }()
+	defer func() {
+		o.failed = c.failures()
+		for _, at := range c.nodes {
+			at.crash(false)
+		}
+		c.watches.Wait()
+	}()
+	for _, at := range c.nodes {
+		if err := at.start(); err != nil {
+			c.fail("%v", err)
+			return o
+		}
+	}
+	o.work(c, s)
+	return o
+}
+
+// work runs clients, watchers and harm, and then looks at what is left.
+func (o *Outcome) work(c *cluster, s seed) {
+	o.audit = newWatcher(0, c, "\x00", "\x00", 1)
+	o.audit.loyal = true
+	o.watchers = []*watcher{o.audit}
+	r := s.rand("watchers")
+	for i := range 3 {
+		key, end := "k/", prefixEnd("k/")
+		if i > 0 {
+			key, end = fmt.Sprintf("k/%d", r.IntN(keyCount)), ""
+		}
+		o.watchers = append(o.watchers, newWatcher(i+1, c, key, end, r.Int64N(20)))
+	}
+	for _, w := range o.watchers {
+		go w.run()
+	}
+	var busy sync.WaitGroup
+	var clients []*client
+	for i := range o.plan.Clients {
+		cl := &client{n: i, cluster: c, record: o.record, r: s.rand("client", i), last: map[string]string{}}
+		clients = append(clients, cl)
+		busy.Go(func() { cl.run(o.plan.Requests) })
+	}
+	n := &nemesis{cluster: c, r: s.rand("nemesis"), audit: o.audit, back: map[*node]time.Time{}}
+	n.run(o.plan.Length)
+	o.heal(c, n)
+	busy.Wait()
+	for _, cl := range clients {
+		o.leases = append(o.leases, cl.leases...)
+	}
+	o.end(c)
+}
+
+// heal ends all harm.
+func (o *Outcome) heal(c *cluster, n *nemesis) {
+	o.journal.add("sim", "healing")
+	c.net.partition(nil)
+	c.net.setWeather(weather{delayMin: 100 * time.Microsecond, delayMax: 2 * time.Millisecond})
+	for _, l := range c.alive() {
+		l.disk.slower(1)
+		l.disk.hang(0)
+	}
+	n.revive(true)
+}
+
+// calmMax is how long healthy members may take to agree: several elections and a snapshot.
+const calmMax = 60 * time.Second
+
+// end waits until all members agree, reads what they have and stops them.
+func (o *Outcome) end(c *cluster) {
+	defer func() {
+		for _, w := range o.watchers {
+			w.goal.Store(-1)
+			<-w.done
+		}
+	}()
+	if len(c.failures()) > 0 {
+		return
+	}
+	if !o.settle(c) {
+		return
+	}
+	for _, l := range c.alive() {
+		f, err := read(l)
+		if err != nil {
+			c.fail("read the end of %s: %v", l.node.name, err)
+			return
+		}
+		o.finals = append(o.finals, f)
+	}
+	o.dismiss(c)
+	for _, at := range c.nodes {
+		if err := at.stop(); err != nil {
+			c.fail("stop %s: %v", at.name, err)
+		}
+	}
+}
+
+// settle waits until every member has applied the same and answers a linearizable read.
+func (o *Outcome) settle(c *cluster) bool {
+	end := time.Now().Add(calmMax)
+	for time.Now().Before(end) {
+		if agreed(c) {
+			o.journal.add("sim", "agreed")
+			return true
+		}
+		if len(c.failures()) > 0 {
+			return false
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	c.fail("the members don't agree %v after the last harm", calmMax)
+	return false
+}
+
+// agreed tells whether all members are up, have a leader and have applied the same entries.
+func agreed(c *cluster) bool {
+	all := c.alive()
+	if len(all) < len(c.nodes) {
+		return false
+	}
+	index := uint64(0)
+	for i, l := range all {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		err := l.member.LinearizableRead(ctx)
+		cancel()
+		if err != nil {
+			return false
+		}
+		st, err := l.member.Status(context.Background(), &pb.StatusRequest{})
+		if err != nil || st.RaftAppliedIndex != st.RaftIndex || i > 0 && st.RaftAppliedIndex != index {
+			return false
+		}
+		index = st.RaftAppliedIndex
+	}
+	return true
+}
+
+// read takes a member's hash and history.
+func read(l *life) (*final, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	h, err := l.member.HashKV(ctx, &pb.HashKVRequest{})
+	if err != nil {
+		return nil, err
+	}
+	f := &final{name: l.node.name, rev: h.HashRevision, hash: h.Hash, hashCompact: h.CompactRevision, compact: h.CompactRevision}
+	f.events, err = history(ctx, l.member, max(0, f.compact)+1, f.rev)
+	return f, err
+}
+
+// history reads all changes from one revision to another.
+func history(ctx context.Context, m *server.Member, from, to int64) ([]event, error) {
+	s := m.Watch().NewStream(func() wire.Header { return m.Header() })
+	defer s.Close()
+	if from > to {
+		return nil, nil
+	}
+	if _, err := s.Watch(watch.WatchRequest{Key: []byte{0}, End: []byte{0}, StartRev: from}); err != nil {
+		return nil, err
+	}
+	var all []event
+	asked := false
+	for {
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		r, err := s.Next(short)
+		cancel()
+		switch {
+		case err != nil && ctx.Err() == nil && short.Err() != nil:
+			asked = true
+			s.RequestProgress()
+		case err != nil:
+			return nil, err
+		case r.Canceled:
+			return nil, fmt.Errorf("the watch from %d was cancelled: %s, compacted at %d", from, r.CancelReason, r.CompactRevision)
+		case len(r.Events) == 0 && asked && r.Header.Revision >= to:
+			return all, nil
+		}
+		if r == nil {
+			continue
+		}
+		for _, e := range r.Events {
+			kv, err := wire.ParseKeyValue(e.KV)
+			if err != nil {
+				return nil, err
+			}
+			if kv.Mod <= to {
+				all = append(all, event{rev: kv.Mod, key: string(kv.Key), value: string(kv.Value), del: e.Delete})
+			}
+		}
+	}
+}
+
+// dismiss lets the watchers see all that there was and end.
+func (o *Outcome) dismiss(c *cluster) {
+	goal := o.finals[0].rev
+	late := time.After(calmMax)
+	for _, w := range o.watchers {
+		w.goal.Store(goal)
+	}
+	for _, w := range o.watchers {
+		select {
+		case <-w.done:
+		case <-late:
+			c.fail("%v has not seen revision %d %v after the last harm; it is at %d", w, goal, calmMax, w.next.Load())
+			return
+		}
+	}
+}
