@@ -26,7 +26,7 @@ func nothing(*Applier, *pb.InternalRaftRequest, bool) Result { return Result{} }
 var kinds = [...]kind{
 	{"Put", func(r *pb.InternalRaftRequest) bool { return r.Put != nil }, true, always, (*Applier).put},
 	{"Txn", func(r *pb.InternalRaftRequest) bool { return r.Txn != nil }, true,
-		func(r *pb.InternalRaftRequest) bool { return TxnGrows(r.Txn) }, (*Applier).txn},
+		func(r *pb.InternalRaftRequest) bool { return txnGrows(r.Txn) }, (*Applier).txn},
 	{"DeleteRange", func(r *pb.InternalRaftRequest) bool { return r.DeleteRange != nil }, true, nil, (*Applier).deleteRange},
 	{"LeaseGrant", func(r *pb.InternalRaftRequest) bool { return r.LeaseGrant != nil }, true, always, (*Applier).leaseGrant},
 	{"LeaseRevoke", func(r *pb.InternalRaftRequest) bool { return r.LeaseRevoke != nil }, true, nil, (*Applier).leaseRevoke},
@@ -51,8 +51,8 @@ func kindOf(r *pb.InternalRaftRequest) *kind {
 	return nil
 }
 
-// TxnGrows tells whether either branch of a transaction, or of one nested in it, puts something.
-func TxnGrows(t *pb.TxnRequest) bool {
+// txnGrows tells whether either branch of a transaction, or of one nested in it, puts something.
+func txnGrows(t *pb.TxnRequest) bool {
 	return opsGrow(t.GetSuccess()) || opsGrow(t.GetFailure())
 }
 
@@ -61,7 +61,7 @@ func opsGrow(ops []*pb.RequestOp) bool {
 		if op.GetRequestPut() != nil {
 			return true
 		}
-		if t := op.GetRequestTxn(); t != nil && TxnGrows(t) {
+		if t := op.GetRequestTxn(); t != nil && txnGrows(t) {
 			return true
 		}
 	}

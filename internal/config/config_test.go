@@ -155,7 +155,7 @@ func TestRepeatedURL(t *testing.T) {
 
 func TestUnixSockets(t *testing.T) {
 	c := mustParse(t, "--listen-client-urls=unix:///tmp/a.sock,unix://b.sock", "--advertise-client-urls=unix:///tmp/a.sock")
-	if a, b := SocketPath(&c.Listen.Client[0]), SocketPath(&c.Listen.Client[1]); a != "/tmp/a.sock" || b != "b.sock" {
+	if a, b := socketPath(&c.Listen.Client[0]), socketPath(&c.Listen.Client[1]); a != "/tmp/a.sock" || b != "b.sock" {
 		t.Errorf("%q %q", a, b)
 	}
 }

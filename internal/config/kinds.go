@@ -213,7 +213,7 @@ func parseURL(text string) (*url.URL, error) {
 	switch u.Scheme {
 	case "http", "https":
 	case "unix", "unixs":
-		if SocketPath(u) == "" {
+		if socketPath(u) == "" {
 			return nil, fmt.Errorf("%q has no path: write %s:///path/to/socket", text, u.Scheme)
 		}
 		return u, nil
@@ -232,9 +232,9 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// SocketPath is the file that a unix:// or unixs:// URL names: with three slashes a whole path, with two one in the working
+// socketPath is the file that a unix:// or unixs:// URL names: with three slashes a whole path, with two one in the working
 // directory.
-func SocketPath(u *url.URL) string { return u.Host + u.Path }
+func socketPath(u *url.URL) string { return u.Host + u.Path }
 
 // parseRetention takes what --auto-compaction-retention may be: a number, or a duration. Zero in any spelling turns it off.
 func parseRetention(s string) (string, error) {

@@ -237,9 +237,6 @@ func (m *Member) LinearizableRead(ctx context.Context) error { return m.reads().
 
 func (m *Member) reads() *reads { return m.KV.reads }
 
-// LeaderChanged is closed at the next change of leader.
-func (m *Member) LeaderChanged() <-chan struct{} { return m.loop.LeaderChanged() }
-
 // confChanged follows a change of membership in the network. The removed member itself stops.
 func (m *Member) confChanged(r apply.ConfResult) {
 	if r.Err != nil {

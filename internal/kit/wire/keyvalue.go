@@ -63,14 +63,3 @@ func ParseKeyValue(b []byte) (KeyValue, error) {
 	}
 	return kv, nil
 }
-
-// StripValue appends the encoded kv without its value, as a keys_only range answers it. Bytes that are no
-// mvccpb.KeyValue are appended as they are: whoever decodes them learns it.
-func StripValue(dst, kv []byte) []byte {
-	parsed, err := ParseKeyValue(kv)
-	if err != nil {
-		return append(dst, kv...)
-	}
-	parsed.Value = nil
-	return AppendKeyValue(dst, parsed)
-}
