@@ -78,9 +78,9 @@ func getCommand(a *app) *cobra.Command {
 		},
 	}
 	f.bind(cmd.Flags())
-	cmd.RegisterFlagCompletionFunc("consistency", oneOf("l", "s"))
-	cmd.RegisterFlagCompletionFunc("order", oneOf("ASCEND", "DESCEND"))
-	cmd.RegisterFlagCompletionFunc("sort-by", oneOf("CREATE", "KEY", "MODIFY", "VALUE", "VERSION"))
+	complete(cmd, "consistency", "l", "s")
+	complete(cmd, "order", "ASCEND", "DESCEND")
+	complete(cmd, "sort-by", "CREATE", "KEY", "MODIFY", "VALUE", "VERSION")
 	return cmd
 }
 

@@ -45,7 +45,7 @@ func (a *app) root() *cobra.Command {
 	cobra.EnablePrefixMatching = true // "etcdctl comp 7", as etcd's
 
 	a.set.bind(root.PersistentFlags())
-	root.RegisterFlagCompletionFunc("write-out", oneOf("fields", "json", "protobuf", "simple", "table"))
+	complete(root, "write-out", "fields", "json", "protobuf", "simple", "table")
 	root.AddGroup(
 		&cobra.Group{ID: groupKeys, Title: "Keys, watches and leases"},
 		&cobra.Group{ID: groupCluster, Title: "The cluster and its members"},
@@ -76,9 +76,12 @@ func hideGlobalFlags(root *cobra.Command) {
 	})
 }
 
-// oneOf completes a flag with the words it takes.
-func oneOf(words ...string) cobra.CompletionFunc {
-	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveDefault)
+// complete completes a flag with the words it takes.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveDefault))
+	if err != nil {
+		panic(err) // cmd has no such flag
+	}
 }
 
 // wrapNames lays names out in lines of at most width bytes, each indented.

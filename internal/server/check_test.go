@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -82,10 +83,10 @@ func TestTxnOverlaps(t *testing.T) {
 		"a nested delete before a nested put":    {ops{nested(ops{del("a", "")}, nil), nested(ops{put("a")}, nil)}, ErrDuplicateKey},
 		"a nested put and a delete of the outer": {ops{nested(ops{put("a")}, nil), del("a", "")}, ErrDuplicateKey},
 	} {
-		if err := checkTxn(&pb.TxnRequest{Success: c.ops}, 100); err != c.want {
+		if err := checkTxn(&pb.TxnRequest{Success: c.ops}, 100); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
 		}
-		if err := checkTxn(&pb.TxnRequest{Failure: c.ops}, 100); err != c.want {
+		if err := checkTxn(&pb.TxnRequest{Failure: c.ops}, 100); !errors.Is(err, c.want) {
 			t.Errorf("%s, in the other branch: %v, want %v", what, err, c.want)
 		}
 	}

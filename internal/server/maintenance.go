@@ -61,7 +61,7 @@ func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, stora
 	if err != nil {
 		return err
 	}
-	defer snap.Close()
+	defer func() { _ = snap.Close() }()
 	v, err := snap.Get(schema.Meta, schema.StorageVersionKey)
 	if err != nil {
 		return err
@@ -120,26 +120,26 @@ func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResp
 // HashKV gives the hash of all revisions up to the asked one (0: now). Members with the same history agree.
 func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	v := s.kv.View()
-	rev := r.Revision
+	resp := &pb.HashKVResponse{Header: s.headerPB(), CompactRevision: v.CompactRev(), HashRevision: r.Revision}
+	resp.Header.Revision = v.Rev()
+	// A compaction's own revision is answered from what was there before it, even after later ones.
+	if h, ok := s.store.CompactionHash(r.Revision); ok && r.Revision != 0 {
+		resp.Hash, resp.CompactRevision = h.Hash, h.CompactRev
+		return resp, nil
+	}
 	switch {
-	case rev == 0:
-		rev = v.Rev()
-	case rev > v.Rev():
+	case r.Revision == 0:
+		resp.HashRevision = v.Rev()
+	case r.Revision > v.Rev():
 		return nil, mvcc.ErrFutureRev
-	case rev < v.CompactRev():
+	case r.Revision < v.CompactRev():
 		return nil, mvcc.ErrCompacted
 	}
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
-	resp := &pb.HashKVResponse{Header: s.headerPB(), CompactRevision: v.CompactRev(), HashRevision: rev}
-	resp.Header.Revision = v.Rev()
-	if h, ok := s.store.CompactionHash(r.Revision); ok {
-		resp.Hash, resp.CompactRevision = h.Hash, h.CompactRev
-		return resp, nil
-	}
 	var err error
-	resp.Hash, err = s.store.HashKV(ctx, rev, v.CompactRev())
+	resp.Hash, err = s.store.HashKV(ctx, resp.HashRevision, v.CompactRev())
 	return resp, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
@@ -48,16 +47,6 @@ func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (ap
 		return apply.Result{}, ErrRequestTooLarge
 	}
 	return p.await(ctx, w, func(ctx context.Context) error { return p.loop.Propose(ctx, data) })
-}
-
-// proposeConf runs a change of membership through the log. Its result's Err is why it was refused.
-func (p *proposer) proposeConf(ctx context.Context, cc *raftpb.ConfChange) (apply.Result, error) {
-	w := p.waiters.register()
-	if w == nil {
-		return apply.Result{}, ErrTooManyRequests
-	}
-	cc.Id = &w.id
-	return p.await(ctx, w, func(ctx context.Context) error { return p.loop.ProposeConfChange(ctx, cc) })
 }
 
 // await hands a proposal over and waits for its result, the deadline or the member's end.

@@ -59,7 +59,7 @@ func (b *bench) start(name string) (*process, error) {
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peers, "--initial-advertise-peer-urls=" + peers, "--initial-cluster=bench=" + peers,
 	}, b.serverFlags...)
-	program := ""
+	var program string
 	switch name {
 	case keelson:
 		program = filepath.Join(b.bin, "etcd")

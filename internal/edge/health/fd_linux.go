@@ -16,7 +16,7 @@ func fileDescriptors() (used, limit uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	names, err := d.Readdirnames(-1)
 	if err != nil {
 		return 0, 0, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -102,7 +103,8 @@ func readSized(r io.Reader, limit uint64) ([]byte, error) {
 		if at += uint64(k); at == n {
 			return b, nil
 		}
-		b = append(b, make([]byte, min(n-at, at))...)
+		more := min(n-at, at)
+		b = slices.Grow(b, int(more))[:at+more]
 	}
 }
 

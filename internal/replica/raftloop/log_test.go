@@ -1,6 +1,7 @@
 package raftloop
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -108,10 +109,10 @@ func modelCheck(t *testing.T, rng *rand.Rand, log *Log, tw *twin) {
 			t.Fatalf("term of %d: %d, %v, want %d", i, got, err, tw.ents[i-tw.first].GetTerm())
 		}
 	}
-	if _, err := log.Term(last + 1); err != raft.ErrUnavailable {
+	if _, err := log.Term(last + 1); !errors.Is(err, raft.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	if _, err := log.Entries(tw.first, last+1, 1); err != raft.ErrCompacted {
+	if _, err := log.Entries(tw.first, last+1, 1); !errors.Is(err, raft.ErrCompacted) {
 		t.Fatal(err)
 	}
 	if n := len(log.window); n > 0 && log.ends[n-1]-log.ends[0] > log.windowSize {

@@ -38,7 +38,7 @@ func smallLog(t testing.TB) (names []string, files [][]byte, want string) {
 	for _, s := range w.index.segments {
 		f := must[vfs.File](t)(m.Open(s.path))
 		b := make([]byte, must[int64](t)(f.Size()))
-		if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
+		if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		if s == w.index.tail() {

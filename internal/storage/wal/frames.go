@@ -60,7 +60,7 @@ func (r *frameReader) view(off int64, n int) ([]byte, error) {
 	got, err := r.file.ReadAt(r.buf, off)
 	if got < want {
 		r.buf = r.buf[:0]
-		if err == nil || err == io.EOF {
+		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, fmt.Errorf("wal: read %s at %d: %w", r.file.Name(), off, err)

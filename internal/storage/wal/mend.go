@@ -144,7 +144,7 @@ func pieces(f vfs.File, off int64, do func(at int64, b []byte) error) error {
 		if n, err := f.ReadAt(b, off); n < len(b) {
 			return fmt.Errorf("read at %d: %w", off, errors.Join(io.ErrUnexpectedEOF, err))
 		}
-		if err := do(off, b); err == io.EOF {
+		if err := do(off, b); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

@@ -117,7 +117,7 @@ func (r *run) corrupt(err error) error {
 	switch {
 	case errors.As(err, &f):
 		return &CorruptError{File: r.s.path, Offset: f.off, Reason: f.reason}
-	case err == errEnd:
+	case errors.Is(err, errEnd):
 		return &CorruptError{File: r.s.path, Reason: fmt.Sprintf("entry %d is missing", r.index)}
 	}
 	return err

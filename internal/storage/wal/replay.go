@@ -77,7 +77,7 @@ func (r *replay) run() (tailEnd, error) {
 			end.torn = f
 		case errors.As(err, &f):
 			return end, &CorruptError{File: s.path, Offset: f.off, Reason: f.reason}
-		case err != errEnd:
+		case !errors.Is(err, errEnd):
 			return end, err
 		}
 		if end.frames < headFrames && (!last || n == 0) {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"sync"
 	"testing"
 
@@ -137,7 +138,7 @@ func TestReadBeside(t *testing.T) {
 	if n := len(w.index.segments); n > 3 {
 		t.Fatalf("%d segments are left", n)
 	}
-	if _, err := w.ReadEntries(total, total+1, 0); err != ErrClosed {
+	if _, err := w.ReadEntries(total, total+1, 0); !errors.Is(err, ErrClosed) {
 		t.Fatalf("read after close: %v", err)
 	}
 }

@@ -144,7 +144,7 @@ func TestEncodeAsEtcd(t *testing.T) {
 	var kinds [6]int
 	for {
 		fr, err := r.next()
-		if err == errEnd {
+		if errors.Is(err, errEnd) {
 			break
 		}
 		ok(t, err)
