@@ -12,7 +12,6 @@ package rpc
 import (
 	"context"
 	"math"
-	"runtime"
 	"sync"
 	"time"
 
@@ -33,9 +32,10 @@ const (
 	// requestOverheadBytes is what a request may have beside --max-request-bytes: keys, field tags, the other
 	// operations of a transaction. It is etcd's.
 	requestOverheadBytes = 512 << 10
-	// workersPerCPU is how many goroutines per core are kept to run handlers, with their stacks grown. All busy is
-	// no trouble: grpc then starts one more for the call.
-	workersPerCPU = 4
+	// streamWorkers is how many goroutines are kept to run handlers, with their stacks grown: a write waits for the disk in
+	// its handler, so there are as many as writes in flight on a busy server, and far more than cores. Idle, they hold
+	// 2 MiB of stacks. All busy is no trouble: grpc then starts one more for the call.
+	streamWorkers = 256
 	// streamWindowBytes and connWindowBytes are how much a client may send ahead. A megabyte holds any request of
 	// the default size limit but the largest in one round trip; fixed windows save grpc its bandwidth probes.
 	streamWindowBytes = 1 << 20
@@ -121,7 +121,7 @@ func grpcOptions(o Options, g *gate) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}),
-		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.StaticStreamWindowSize(streamWindowBytes),
 		grpc.StaticConnWindowSize(connWindowBytes),
 		grpc.WaitForHandlers(true),
