@@ -22,7 +22,9 @@ func (s *Membership) MemberList(ctx context.Context, r *pb.MemberListRequest) (*
 			return nil, err
 		}
 	}
-	resp := &pb.MemberListResponse{Header: s.headerPB()}
+	// As in etcd, answers about the membership carry no revision of the keys.
+	resp := &pb.MemberListResponse{Header: &pb.ResponseHeader{}}
+	s.fillPB(resp.Header)
 	for _, m := range s.cluster.State().Members {
 		resp.Members = append(resp.Members, &pb.Member{
 			ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner,

@@ -31,7 +31,7 @@ type reclaimer struct {
 	wake chan struct{}
 
 	state   sync.Mutex // guards the rest
-	target  int64      // the newest compaction applied
+	targets []int64    // compactions applied and not begun, ascending
 	done    int64      // the newest compaction that has left the store
 	waiting map[chan struct{}]int64
 }
@@ -73,7 +73,7 @@ func (r *reclaimer) evict() {
 // compacted notes a compaction. It is called under machine.mu.
 func (r *reclaimer) compacted(rev int64) {
 	r.state.Lock()
-	r.target = max(r.target, rev)
+	r.targets = append(r.targets, rev)
 	r.state.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -81,11 +81,17 @@ func (r *reclaimer) compacted(rev int64) {
 	}
 }
 
-// compact drops what compactions up to the newest one made dead, from memory and then from the store.
+// compact drops what compactions up to the newest one made dead, from memory and then from the store. Those before the
+// newest leave all of it to that one, but each gets its hash.
 func (r *reclaimer) compact(ctx context.Context) {
 	r.state.Lock()
-	rev := r.target
+	targets := r.targets
+	r.targets = nil
 	r.state.Unlock()
+	if len(targets) == 0 {
+		return
+	}
+	newest := targets[len(targets)-1]
 	var dead []schema.Revision
 	for more := true; more && ctx.Err() == nil; {
 		var some []schema.Revision
@@ -94,18 +100,23 @@ func (r *reclaimer) compact(ctx context.Context) {
 		r.mu.Unlock()
 		dead = append(dead, some...)
 	}
-	gone := r.store.Compact(store.Compaction{Rev: rev, Dead: func(n int) []schema.Revision {
-		n = min(n, len(dead))
-		next := dead[:n]
-		dead = dead[n:]
-		return next
-	}})
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		return
+	for _, rev := range targets {
+		gone := r.store.Compact(store.Compaction{Rev: rev, Dead: func(n int) []schema.Revision {
+			if rev != newest {
+				return nil
+			}
+			n = min(n, len(dead))
+			next := dead[:n]
+			dead = dead[n:]
+			return next
+		}})
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return
+		}
 	}
-	r.finished(rev)
+	r.finished(newest)
 }
 
 func (r *reclaimer) finished(rev int64) {
