@@ -183,7 +183,7 @@ func (m *Member) employ(p *proposer, r *reads) {
 	o, d, cfg := m.data, m.deps, m.cfg
 	m.workers.snapshotter = &snapshotter{
 		fs: d.FS, dir: o.snap, keep: cfg.Storage.MaxSnapshots, every: cfg.Raft.SnapshotCount,
-		store: o.store, loop: m.loop, logger: d.Logger, fail: m.life.fail, wants: make(chan point, 1),
+		store: o.store, loop: m.loop, logger: d.Logger, fail: m.life.fail, wants: make(chan point, 1), turn: make(chan struct{}, 1),
 	}
 	m.workers.snapshotter.last.Store(o.recorded.index)
 	m.workers.keeper = &leaseKeeper{

@@ -34,6 +34,10 @@ type snapshotter struct {
 
 	last  atomic.Uint64 // index of the newest point asked for
 	wants chan point
+	// turn holds a token while a snapshot is made: at the stop of the member the one asked for then waits for
+	// the one under way, which may be of the same index.
+	turn chan struct{}
+	made uint64 // index of the newest record; of the token's holder
 }
 
 // point is the membership as of one applied entry.
@@ -72,6 +76,15 @@ func (s *snapshotter) run(ctx context.Context) {
 
 // make records p in the log.
 func (s *snapshotter) make(ctx context.Context, p point) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if p.index <= s.made {
+		return nil
+	}
 	if err := s.store.Sync(ctx, p.index); err != nil {
 		return err
 	}
@@ -85,6 +98,7 @@ func (s *snapshotter) make(ctx context.Context, p point) error {
 	if err != nil {
 		return err
 	}
+	s.made = p.index
 	s.logger.Info("saved snapshot to disk", zap.Uint64("snapshot-index", p.index))
 	return snap.Purge(s.fs, s.dir, int(s.keep))
 }
