@@ -151,6 +151,9 @@ func (h *chronicle) checkReads(ops []*op) error {
 func (o *Outcome) checkWatchers(h *chronicle) error {
 	for _, w := range o.watchers {
 		for _, s := range w.spans {
+			// A lease may have ended after the members were read.
+			s.to = min(s.to, h.last)
+			s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.rev > h.last })
 			var want []event
 			for _, e := range h.events {
 				if e.rev >= s.from && e.rev <= s.to && w.sees(e.key) {

@@ -24,6 +24,8 @@ type disk struct {
 	mu   sync.Mutex // guards all below
 	slow int        // how many times slower than usual
 	hung time.Time  // until when nothing gets through
+	left int        // half operations until trap is closed
+	trap chan struct{}
 }
 
 // How long operations take on a disk that is well.
@@ -63,6 +65,9 @@ func (d *disk) wait(op vfs.Op) {
 	}
 	d.mu.Lock()
 	slow, hung := time.Duration(d.slow), time.Until(d.hung)
+	if d.left--; d.left == 0 {
+		close(d.trap)
+	}
 	d.mu.Unlock()
 	var takes time.Duration
 	switch op.Kind {
@@ -87,6 +92,14 @@ func (d *disk) hang(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.hung = time.Now().Add(t)
+}
+
+// set gives a channel that is closed in the middle of the n-th operation from now on, before it is made or after.
+func (d *disk) set(n int) <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left, d.trap = n, make(chan struct{})
+	return d.trap
 }
 
 func (d *disk) slower(times int) {

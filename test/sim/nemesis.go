@@ -32,17 +32,16 @@ func (n *nemesis) act(at *node) {
 	l := at.life.Load()
 	what := n.r.IntN(12)
 	spare := between(n.r, 20*time.Millisecond, 1500*time.Millisecond)
+	if n.r.IntN(4) == 0 {
+		spare *= 3
+	}
 	if l == nil {
 		return
 	}
 	switch what {
-	case 0, 1, 2:
-		n.quiet()
-		at.crash(true)
-		n.back[at] = time.Now().Add(spare)
-	case 3:
-		n.quiet()
-		at.crash(false)
+	case 0, 1, 2, 3:
+		n.ambush(l)
+		at.crash(what > 0)
 		n.back[at] = time.Now().Add(spare)
 	case 4, 5:
 		n.partition()
@@ -66,8 +65,20 @@ func (n *nemesis) act(at *node) {
 	}
 }
 
-// quiet returns at a moment when nothing but the caller runs: a crash then is the same for all that it concerns.
-func (n *nemesis) quiet() { synctest.Wait() }
+// ambushMax is how long a crash waits for its victim to use the disk.
+const ambushMax = 300 * time.Millisecond
+
+// ambush returns in the middle of an operation on the disk, mostly of a write or a sync of the log, at a moment when
+// nothing but the caller runs: a crash is then the same for all that it concerns.
+func (n *nemesis) ambush(l *life) {
+	late := time.NewTimer(ambushMax)
+	defer late.Stop()
+	select {
+	case <-l.disk.set(1 + n.r.IntN(12)):
+	case <-late.C:
+	}
+	synctest.Wait()
+}
 
 // revive starts the nodes that are due, or all that are down.
 func (n *nemesis) revive(all bool) {

@@ -30,8 +30,8 @@ func Pick(n uint64, members int) Plan {
 	r := seed(n).rand("plan")
 	p := Plan{
 		Members: members, Clients: 2 + r.IntN(3), Length: between(r, 3*time.Second, 8*time.Second),
-		Pause: 200 * time.Millisecond, Calm: between(r, 300*time.Millisecond, 1500*time.Millisecond),
-		SnapshotCount: 10 + r.IntN(100), CatchUp: 1 + r.IntN(40), SegmentBytes: 4096 << r.IntN(4),
+		Pause: 120 * time.Millisecond, Calm: between(r, 300*time.Millisecond, 1500*time.Millisecond),
+		SnapshotCount: 5 + r.IntN(60), CatchUp: 1 + r.IntN(15), SegmentBytes: 2048 << r.IntN(5),
 		Weather: weather{delayMin: 100 * time.Microsecond, delayMax: between(r, time.Millisecond, 30*time.Millisecond)},
 	}
 	p.Requests = int(p.Length/(p.Pause/2)) + 5
@@ -150,16 +150,8 @@ func (o *Outcome) end(c *cluster) {
 	if len(c.failures()) > 0 {
 		return
 	}
-	if !o.settle(c) {
+	if !o.settle(c) || !o.readAll(c) {
 		return
-	}
-	for _, l := range c.alive() {
-		f, err := read(l)
-		if err != nil {
-			c.fail("read the end of %s: %v", l.node.name, err)
-			return
-		}
-		o.finals = append(o.finals, f)
 	}
 	o.dismiss(c)
 	for _, at := range c.nodes {
@@ -207,6 +199,34 @@ func agreed(c *cluster) bool {
 		index = st.RaftAppliedIndex
 	}
 	return true
+}
+
+// readsMax bounds how often the members are read again because a lease ended in between.
+const readsMax = 20
+
+// readAll reads all members at one revision.
+func (o *Outcome) readAll(c *cluster) bool {
+	for range readsMax {
+		o.finals = nil
+		same := true
+		for _, l := range c.alive() {
+			f, err := read(l)
+			if err != nil {
+				c.fail("read the end of %s: %v", l.node.name, err)
+				return false
+			}
+			o.finals = append(o.finals, f)
+			same = same && f.rev == o.finals[0].rev
+		}
+		if same {
+			return true
+		}
+		if !o.settle(c) {
+			return false
+		}
+	}
+	c.fail("the members can't be read at one revision")
+	return false
 }
 
 // read takes a member's hash and history.

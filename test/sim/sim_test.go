@@ -52,10 +52,10 @@ func members(n uint64) int { return []int{1, 3, 3, 5}[n%4] }
 
 func TestSeeds(t *testing.T) {
 	dir := shm(t)
-	seeds := uint64(40)
+	seeds := uint64(300)
 	if *seedFlag >= 0 {
 		n := uint64(*seedFlag)
-		o := run(t, n, Pick(n, 1), dir)
+		o := run(t, n, Pick(n, members(n)), dir)
 		fmt.Print(o.Journal())
 		if err := o.Check(); err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestSeeds(t *testing.T) {
 		return
 	}
 	for n := range seeds {
-		o := run(t, n, Pick(n, 1), dir)
+		o := run(t, n, Pick(n, members(n)), dir)
 		if err := o.Check(); err != nil {
 			t.Errorf("seed %d: %v\nreplay: go test ./test/sim -seed %d", n, err, n)
 		}
