@@ -17,7 +17,8 @@ import (
 // another elected and the entry replicated.
 const proposeGrace = 5 * time.Second
 
-// proposer puts requests into the log and waits for what comes of them.
+// proposer puts requests into the log and waits for what comes of them. The goroutine that ends long waits is started by
+// expire.
 type proposer struct {
 	loop    *raftloop.Loop
 	waiters *waiters
@@ -32,52 +33,76 @@ type proposer struct {
 
 // propose runs a request through the log and gives what apply made of it.
 func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (apply.Result, error) {
-	w := p.waiters.register()
+	w := p.waiters.register(ctx, p.clock.Now())
 	if w == nil {
 		return apply.Result{}, ErrTooManyRequests
 	}
 	req.Header = &pb.RequestHeader{ID: w.id}
 	data, err := wire.AppendInternalRequest(nil, req)
+	if err == nil && p.bytesMax > 0 && len(data) > p.bytesMax {
+		err = ErrRequestTooLarge
+	}
 	if err != nil {
 		p.waiters.forget(w)
 		return apply.Result{}, err
 	}
-	if p.bytesMax > 0 && len(data) > p.bytesMax {
-		p.waiters.forget(w)
-		return apply.Result{}, ErrRequestTooLarge
-	}
-	return p.await(ctx, w, func(ctx context.Context) error { return p.loop.Propose(ctx, data) })
-}
-
-// await hands a proposal over and waits for its result, the deadline or the member's end.
-func (p *proposer) await(ctx context.Context, w *waiter, hand func(context.Context) error) (apply.Result, error) {
-	start := p.clock.Now()
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
 	p.stats.pending.Add(1)
 	defer p.stats.pending.Add(-1)
-	if err := hand(ctx); err != nil {
-		p.waiters.forget(w)
-		return apply.Result{}, p.explain(ctx, err, start)
+	if !p.loop.Offer(w, data) {
+		// The queue is full: this is rare enough to pay for a timer.
+		var cancel context.CancelFunc
+		w.Context, cancel = context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+		if err := p.loop.Propose(w, data); err != nil {
+			p.waiters.forget(w)
+			return apply.Result{}, p.explain(err, w.began)
+		}
 	}
+	return p.await(w)
+}
+
+// await waits for the result of a proposal that was handed over, its deadline or the member's end.
+func (p *proposer) await(w *waiter) (apply.Result, error) {
+	var err error
 	select {
 	case r := <-w.ch:
-		if r.Err != nil {
+		p.waiters.recycle(w.ch)
+		if r.Err == nil || !errors.Is(r.Err, context.DeadlineExceeded) {
 			return r, r.Err
 		}
-		return r, nil
-	case <-ctx.Done():
-		p.waiters.forget(w)
-		p.stats.failed.Add(1)
-		return apply.Result{}, p.explain(ctx, ctx.Err(), start)
+		err = r.Err
+	case <-w.Done():
+		err = w.Err()
 	case <-p.loop.Done():
-		p.waiters.forget(w)
-		return apply.Result{}, ErrStopped
+		err = raftloop.ErrStopped
+	}
+	p.waiters.forget(w)
+	p.stats.failed.Add(1)
+	return apply.Result{}, p.explain(err, w.began)
+}
+
+// expireInterval is how much longer than its timeout, of seconds, a request may wait: one look at all waiters then costs
+// less than a timer for each.
+const expireInterval = 100 * time.Millisecond
+
+// expire ends the waits that last longer than the timeout, until ctx is done.
+func (p *proposer) expire(ctx context.Context) {
+	tick := p.clock.NewTicker(expireInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if p.stats.pending.Load() > 0 {
+				p.waiters.expire(p.clock.Now().Add(-p.timeout))
+			}
+		}
 	}
 }
 
 // explain turns the end of a wait into etcd's words for its likely cause.
-func (p *proposer) explain(ctx context.Context, err error, start time.Time) error {
+func (p *proposer) explain(err error, start time.Time) error {
 	switch {
 	case errors.Is(err, raftloop.ErrStopped):
 		return ErrStopped

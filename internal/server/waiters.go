@@ -1,7 +1,10 @@
 package server
 
 import (
+	"context"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"keelson/internal/apply"
 )
@@ -13,19 +16,37 @@ const waiterSlots = 1 << 16
 // waiters finds who waits for a request's result: the ID's low bits pick a slot, the whole ID must be equal, so that
 // an entry of an earlier life answers nobody.
 type waiters struct {
-	ids   *requestIDs
-	slots [waiterSlots]atomic.Pointer[waiter]
+	ids      *requestIDs
+	slots    [waiterSlots]atomic.Pointer[waiter]
+	channels sync.Pool // of chan apply.Result, empty, with room for one
 }
 
-// waiter is one who waits: the result is sent at most once.
+// waiter is one who waits: the result is sent at most once. It is also the context of the proposal, so that the loop
+// drops what nobody waits for any more before it is handed to raft.
 type waiter struct {
-	id uint64
-	ch chan apply.Result
+	context.Context // the caller's
+	id              uint64
+	began           time.Time
+	over            atomic.Bool // the wait has lasted too long
+	ch              chan apply.Result
+}
+
+// Err tells why nobody waits any more.
+func (w *waiter) Err() error {
+	if w.over.Load() {
+		return context.DeadlineExceeded
+	}
+	return w.Context.Err()
 }
 
 // register draws an ID whose slot is free. nil: all are taken.
-func (w *waiters) register() *waiter {
-	p := &waiter{ch: make(chan apply.Result, 1)}
+func (w *waiters) register(ctx context.Context, now time.Time) *waiter {
+	p := &waiter{Context: ctx, began: now}
+	if ch, ok := w.channels.Get().(chan apply.Result); ok {
+		p.ch = ch
+	} else {
+		p.ch = make(chan apply.Result, 1)
+	}
 	for range waiterSlots {
 		p.id = w.ids.Next()
 		if w.slot(p.id).CompareAndSwap(nil, p) {
@@ -33,6 +54,20 @@ func (w *waiters) register() *waiter {
 		}
 	}
 	return nil
+}
+
+// recycle takes back the channel of a waiter whose one result was received.
+func (w *waiters) recycle(ch chan apply.Result) { w.channels.Put(ch) }
+
+// expire ends the waits that began before a moment.
+func (w *waiters) expire(before time.Time) {
+	for i := range w.slots {
+		s := &w.slots[i]
+		if p := s.Load(); p != nil && p.began.Before(before) && s.CompareAndSwap(p, nil) {
+			p.over.Store(true)
+			p.ch <- apply.Result{Err: context.DeadlineExceeded}
+		}
+	}
 }
 
 // wanted tells whether somebody waits for the request with that ID.

@@ -120,6 +120,23 @@ func (b *inbox) propose(ctx context.Context, p proposal, quit <-chan struct{}) e
 	return b.admit(ctx, &b.waiting, p.size, quit, func() { b.waits.proposals = append(b.waits.proposals, p) })
 }
 
+// offer queues p if it fits and the loop runs.
+func (b *inbox) offer(p proposal, quit <-chan struct{}) bool {
+	select {
+	case <-quit:
+		return false
+	default:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting.take(p.size) != nil {
+		return false
+	}
+	b.waits.proposals = append(b.waits.proposals, p)
+	b.signal()
+	return true
+}
+
 func (b *inbox) receive(ctx context.Context, m *raftpb.Message, quit <-chan struct{}) error {
 	n := int64(messageOverhead)
 	for _, e := range m.GetEntries() {

@@ -252,6 +252,11 @@ func (l *Loop) Propose(ctx context.Context, data []byte) error {
 	return l.in.propose(ctx, proposal{ctx: ctx, data: data, size: int64(len(data))}, l.life.quit)
 }
 
+// Offer is Propose where there is room in the queue; else it answers false at once.
+func (l *Loop) Offer(ctx context.Context, data []byte) bool {
+	return l.in.offer(proposal{ctx: ctx, data: data, size: int64(len(data))}, l.life.quit)
+}
+
 // ProposeConfChange queues a conf change, alone in its message. While an earlier one is not yet applied
 // it waits, on a leader.
 func (l *Loop) ProposeConfChange(ctx context.Context, cc *raftpb.ConfChange) error {

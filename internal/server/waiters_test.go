@@ -1,0 +1,43 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"keelson/internal/apply"
+)
+
+// A wait that lasts too long ends once, with the context that the loop holds; a result that comes later goes nowhere.
+func TestWaitersExpire(t *testing.T) {
+	start := time.Unix(1000, 0)
+	w := &waiters{ids: newRequestIDs(1, start)}
+	late, young := w.register(t.Context(), start), w.register(t.Context(), start.Add(time.Second))
+	w.expire(start.Add(time.Second))
+	if r := <-late.ch; !errors.Is(r.Err, context.DeadlineExceeded) || !errors.Is(late.Err(), context.DeadlineExceeded) {
+		t.Errorf("the late one got %v, its context says %v", r.Err, late.Err())
+	}
+	w.deliver(late.id, apply.Result{})
+	if len(late.ch) != 0 || w.wanted(late.id) {
+		t.Error("somebody still waits for the late one")
+	}
+	if !w.wanted(young.id) || young.Err() != nil {
+		t.Error("the young one's wait ended too")
+	}
+	w.deliver(young.id, apply.Result{Compacted: 7})
+	if r := <-young.ch; r.Compacted != 7 {
+		t.Errorf("the young one got %+v", r)
+	}
+}
+
+// The caller's end is the wait's end.
+func TestWaiterContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &waiters{ids: newRequestIDs(1, time.Unix(1000, 0))}
+	p := w.register(ctx, time.Unix(1000, 0))
+	cancel()
+	if !errors.Is(p.Err(), context.Canceled) {
+		t.Errorf("%v", p.Err())
+	}
+}
