@@ -165,23 +165,13 @@ const clockTicks = 100
 
 func (p *process) gauge() (gauge, error) {
 	g := gauge{at: time.Now()}
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err == nil {
-		g.loadCPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	}
 	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
-	stat, err := os.ReadFile(proc + "stat")
-	if err != nil {
+	var err error
+	if g.cpu, err = cpuTime(proc + "stat"); err != nil {
 		return g, fmt.Errorf("bench: %s is gone: %w: %s", p.name, err, p.lastWords())
 	}
-	// The name, in brackets, may hold spaces; utime and stime are the 12th and 13th field behind it.
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	for _, s := range f[11:13] {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return g, err
-		}
-		g.cpu += time.Duration(n) * time.Second / clockTicks
+	if g.loadCPU, err = cpuTime("/proc/self/stat"); err != nil {
+		return g, err
 	}
 	if err := g.memory(proc + "smaps_rollup"); err != nil {
 		return g, err
@@ -190,6 +180,25 @@ func (p *process) gauge() (gauge, error) {
 		err = g.metrics("http://" + p.addr + "/metrics")
 	}
 	return g, err
+}
+
+// cpuTime reads the user and system time of a process from its stat file.
+func cpuTime(path string) (time.Duration, error) {
+	stat, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	// The name, in brackets, may hold spaces; utime and stime are the 12th and 13th field behind it.
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var sum time.Duration
+	for _, s := range f[11:13] {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * time.Second / clockTicks
+	}
+	return sum, nil
 }
 
 // memory reads resident memory: anonymous, and mapped from files.
