@@ -16,10 +16,13 @@ test:
 race:
 	$(GO) test -race ./internal/replica/... ./internal/state/... ./internal/storage/... ./internal/server/... ./internal/edge/...
 
-lint:
+lint: bin/.tools/golangci-lint
 	$(GO) vet ./...
-	cd tools && $(GO) build -o ../bin/.tools/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/.tools/golangci-lint run ./...
+
+# The linter takes minutes to build: once for each version that tools/go.mod names.
+bin/.tools/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 # Real etcd, each minor version built as a tool of its own module, to compare with.
 peers: bin/peers/etcd37/etcd bin/peers/etcd36/etcd bin/peers/etcd35/etcd
