@@ -114,7 +114,7 @@ func (n *node) start() error {
 	l.disk = newDisk(n.mem, &dice{r: c.seed.rand("disk", n.name, n.lives)})
 	l.disk.liar = c.plan.Faults.LostSyncs
 	deps := server.Deps{
-		FS: l.disk.fs(), Clock: n.clock, Logger: c.journal.logger(n.name),
+		FS: l.disk.fs(), Clock: n.clock, Logger: c.journal.logger(n.name, c.fail),
 		Network:      func(p server.NetworkParams) server.Network { l.end = c.net.plug(p); return l.end },
 		Caller:       caller{c, n},
 		SegmentBytes: c.plan.SegmentBytes,

@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -32,11 +33,22 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// logger gives a member's logger, which writes into the journal.
-func (j *journal) logger(who string) *zap.Logger {
+// logger gives a member's logger, which writes into the journal. Instead of a panic it calls fatal and ends the
+// goroutine: raft panics about what it can't go on with, and the seed has to be told.
+func (j *journal) logger(who string, fatal func(format string, args ...any)) *zap.Logger {
 	enc := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "msg", LevelKey: "level", EncodeLevel: zapcore.CapitalLevelEncoder,
 		EncodeDuration: zapcore.StringDurationEncoder, ConsoleSeparator: " "})
-	return zap.New(zapcore.NewCore(enc, zapcore.AddSync(lines{j, who}), zapcore.InfoLevel))
+	return zap.New(zapcore.NewCore(enc, zapcore.AddSync(lines{j, who}), zapcore.InfoLevel), zap.WithPanicHook(ending{who, fatal}))
+}
+
+type ending struct {
+	who   string
+	fatal func(format string, args ...any)
+}
+
+func (e ending) OnWrite(ce *zapcore.CheckedEntry, _ []zapcore.Field) {
+	e.fatal("%s panicked: %s", e.who, ce.Message)
+	runtime.Goexit()
 }
 
 type lines struct {

@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -66,11 +65,11 @@ type final struct {
 // Journal is all that happened, a line each.
 func (o *Outcome) Journal() string { return o.journal.String() }
 
-// Run runs one simulation in the bubble that it is called in. dir is a real directory for the bolt files.
+// Run runs one simulation in the bubble that it is called in. dir is an empty real directory for the bolt files.
 func Run(n uint64, p Plan, dir string) *Outcome {
 	s := seed(n)
 	o := &Outcome{plan: p, record: &record{}, journal: &journal{start: time.Now()}}
-	c := newCluster(p, s, filepath.Join(dir, fmt.Sprint(n)), o.journal)
+	c := newCluster(p, s, dir, o.journal)
 	ctx, cancel := context.WithCancel(context.Background())
 	go c.net.run(ctx)
 	defer func() { cancel(); <-c.net.done }()
@@ -202,9 +201,9 @@ func agreed(c *cluster) bool {
 }
 
 // readsMax bounds how often the members are read again because a lease ended in between.
-const readsMax = 20
+const readsMax = 5
 
-// readAll reads all members at one revision.
+// readAll reads all members at one revision. Where that never happens it leaves what it read: they differ.
 func (o *Outcome) readAll(c *cluster) bool {
 	for range readsMax {
 		o.finals = nil
@@ -225,7 +224,6 @@ func (o *Outcome) readAll(c *cluster) bool {
 			return false
 		}
 	}
-	c.fail("the members can't be read at one revision")
 	return false
 }
 
