@@ -22,6 +22,8 @@ const (
 	snapshotBytesMax = 64 << 20
 	// entriesAheadMax bounds what is reserved on the word of a count.
 	entriesAheadMax = 1024
+	// What a message and an entry take in memory beside their data, about.
+	messageOverhead, entryOverhead = 256, 96
 	// readPieceBytes is how much of a body is reserved before it has come.
 	readPieceBytes = 1 << 20
 )
@@ -215,7 +217,7 @@ func (c *appendCodec) readEntries(r *bufio.Reader) (*raftpb.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		if bytes += uint64(len(b)); bytes > messageBytesMax {
+		if bytes += uint64(len(b)) + entryOverhead; bytes > 2*messageBytesMax {
 			return nil, errTooLarge
 		}
 		e, err := parseEntry(b)
@@ -294,10 +296,9 @@ func parseEntryAny(b []byte) (*raftpb.Entry, error) {
 
 // weight is about how much memory a message holds on to.
 func weight(m *raftpb.Message) int {
-	const message, entry = 256, 96
-	n := message + len(m.GetContext())
+	n := messageOverhead + len(m.GetContext())
 	for _, e := range m.GetEntries() {
-		n += entry + len(e.GetData())
+		n += entryOverhead + len(e.GetData())
 	}
 	return n
 }

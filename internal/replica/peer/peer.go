@@ -111,9 +111,8 @@ func newPeer(t *Transport, id uint64, peerURLs []string) *peer {
 	return p
 }
 
-// start begins all goroutines; they end with ctx and are joined by the Transport.
-func (p *peer) start() {
-	p.startPosting()
+// startStreams begins what a member of the cluster has beside posts.
+func (p *peer) startStreams() {
 	for k := range kinds {
 		p.t.running.Go(p.writers[k].run)
 		p.t.running.Go(func() { p.read(k) })
@@ -123,6 +122,7 @@ func (p *peer) start() {
 	}
 }
 
+// startPosting begins the goroutines that every peer has. All end with ctx and are joined by the Transport.
 func (p *peer) startPosting() {
 	for range posters {
 		p.t.running.Go(p.post)

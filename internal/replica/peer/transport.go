@@ -192,13 +192,17 @@ func (t *Transport) AddPeer(id uint64, peerURLs []string) {
 	if t.stopped || id == t.ID || t.peers[id] != nil {
 		return
 	}
-	if p := t.learned[id]; p != nil {
-		p.cancel()
+	p := t.learned[id]
+	if p != nil {
+		// What waits for it, a forwarded proposal maybe, goes on.
 		delete(t.learned, id)
+		p.urls.set(peerURLs)
+	} else {
+		p = newPeer(t, id, peerURLs)
+		p.startPosting()
 	}
-	p := newPeer(t, id, peerURLs)
 	t.peers[id] = p
-	p.start()
+	p.startStreams()
 	t.o.Logger.Info("added remote peer", zap.String("remote-peer-id", hexID(id)), zap.Strings("remote-peer-urls", peerURLs))
 }
 

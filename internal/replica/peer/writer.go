@@ -1,7 +1,7 @@
 package peer
 
 import (
-	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -31,6 +31,9 @@ type box struct {
 	bytes int
 	open  bool
 }
+
+// errGone is the end of a stream that the other side closed.
+var errGone = errors.New("peer: the member closed the stream")
 
 // put's answers.
 type boxAnswer int
@@ -119,7 +122,7 @@ func (w *writer) run() {
 			w.end(nil) // the member has opened another one: the old one is dead or will be
 			w.begin(o)
 		case <-gone:
-			w.end(context.Canceled)
+			w.end(errGone)
 		case <-tick.C:
 			if w.out != nil {
 				w.write([]*raftpb.Message{linkHeartbeat})
