@@ -5,6 +5,7 @@
 //	run.go      the member's life: build, start, serve, stop
 //	ports.go    sockets and the servers on them
 //	metrics.go  what /metrics shows
+//	heap.go     when the garbage collector runs
 package main
 
 import (
@@ -33,6 +34,7 @@ const (
 )
 
 func main() {
+	paceCollector()
 	os.Exit(command(os.Args, os.Environ(), os.Stdout, os.Stderr))
 }
 
