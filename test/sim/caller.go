@@ -49,7 +49,7 @@ func (c caller) travel(ctx context.Context, from, to *node) bool {
 	if net.isCut(from.id, to.id) {
 		return false
 	}
-	t := time.NewTimer(net.between(from.id, to.id).between(time.Millisecond/2, 5*time.Millisecond))
+	t := time.NewTimer(between(net.draw(link{from.id, to.id}, "call"), time.Millisecond/2, 5*time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-t.C:

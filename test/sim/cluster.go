@@ -64,8 +64,8 @@ func newCluster(p Plan, s seed, dir string, j *journal) *cluster {
 		c.nodes = append(c.nodes, n)
 	}
 	if p.Faults.RepeatProposals > 0 {
-		d := &dice{r: s.rand("repeat")}
-		c.net.again = func(m raftMessage) bool { return isProposal(m) && d.chance(p.Faults.RepeatProposals) }
+		l := s.lots("repeat")
+		c.net.again = func(m raftMessage) bool { return isProposal(m) && l.chance("", p.Faults.RepeatProposals) }
 	}
 	return c
 }
@@ -111,7 +111,7 @@ func (n *node) start() error {
 	}
 	n.lives++
 	l := &life{node: n, over: make(chan struct{})}
-	l.disk = newDisk(n.mem, &dice{r: c.seed.rand("disk", n.name, n.lives)})
+	l.disk = newDisk(n.mem, c.seed.lots("disk", n.name, n.lives))
 	l.disk.liar = c.plan.Faults.LostSyncs
 	deps := server.Deps{
 		FS: l.disk.fs(), Clock: n.clock, Logger: c.journal.logger(n.name, c.fail),

@@ -16,7 +16,7 @@ var errDead = errors.New("sim: the machine is gone")
 // is made, so that a crash falls between any two of them.
 type disk struct {
 	mem  *vfs.Mem
-	dice *dice
+	lots *lots
 	dead chan struct{}
 	// liar is the chance that a datasync does nothing and says it did.
 	liar float64
@@ -35,8 +35,8 @@ const (
 	syncMax  = 3 * time.Millisecond
 )
 
-func newDisk(mem *vfs.Mem, d *dice) *disk {
-	return &disk{mem: mem, dice: d, dead: make(chan struct{}), slow: 1}
+func newDisk(mem *vfs.Mem, l *lots) *disk {
+	return &disk{mem: mem, lots: l, dead: make(chan struct{}), slow: 1}
 }
 
 func (d *disk) fs() vfs.FS {
@@ -70,11 +70,12 @@ func (d *disk) wait(op vfs.Op) {
 	}
 	d.mu.Unlock()
 	var takes time.Duration
+	r := d.lots.draw(string(op.Kind) + op.Path)
 	switch op.Kind {
 	case vfs.KindSync, vfs.KindDatasync, vfs.KindSyncDir:
-		takes = d.dice.between(syncMin, syncMax)
+		takes = between(r, syncMin, syncMax)
 	default:
-		takes = d.dice.between(0, writeMax)
+		takes = between(r, 0, writeMax)
 	}
 	d.sleep(max(takes*slow/2, hung))
 }
@@ -129,7 +130,7 @@ type lyingFile struct {
 }
 
 func (f *lyingFile) Datasync() error {
-	if f.d.dice.chance(f.d.liar) {
+	if f.d.lots.chance("lie"+f.Name(), f.d.liar) {
 		return nil
 	}
 	return f.File.Datasync()

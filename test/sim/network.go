@@ -3,7 +3,9 @@ package sim
 import (
 	"container/heap"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,7 +34,7 @@ type link struct{ from, to uint64 }
 // the times at which they arrive.
 type network struct {
 	journal *journal
-	seed    seed
+	lots    *lots
 	wake    chan struct{}
 	done    chan struct{}
 	begun   time.Time
@@ -46,7 +48,6 @@ type network struct {
 	ends    map[uint64]*endpoint
 	cut     map[link]bool
 	last    map[link][streams]time.Time
-	dice    map[link]*dice
 }
 
 type packet struct {
@@ -72,8 +73,8 @@ func (p *packets) Pop() any {
 
 func newNetwork(j *journal, s seed, w weather) *network {
 	n := &network{
-		journal: j, seed: s, weather: w, wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now(),
-		ends: map[uint64]*endpoint{}, cut: map[link]bool{}, last: map[link][streams]time.Time{}, dice: map[link]*dice{},
+		journal: j, lots: s.lots("network"), weather: w, wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now(),
+		ends: map[uint64]*endpoint{}, cut: map[link]bool{}, last: map[link][streams]time.Time{},
 	}
 	return n
 }
@@ -136,18 +137,9 @@ func (n *network) open(from, to uint64) bool {
 	return !n.cut[link{from, to}] && n.ends[to] != nil
 }
 
-// between gives the generator of a link.
-func (n *network) between(from, to uint64) *dice {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.diceOf(link{from, to})
-}
-
-func (n *network) diceOf(l link) *dice {
-	if n.dice[l] == nil {
-		n.dice[l] = &dice{r: n.seed.rand("link", l.from, l.to)}
-	}
-	return n.dice[l]
+// draw gives the generator for what happens next on the way from one member to another.
+func (n *network) draw(l link, what string) *rand.Rand {
+	return n.lots.draw(fmt.Sprintf("%x %x %s", l.from, l.to, what))
 }
 
 // post puts a message on its way. It is false if it is lost at once.
@@ -159,13 +151,13 @@ func (n *network) post(m *raftpb.Message) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := link{m.GetFrom(), m.GetTo()}
-	d := n.diceOf(l)
-	if n.cut[l] || n.ends[l.to] == nil || d.chance(n.weather.loss) {
+	r := n.draw(l, m.GetType().String())
+	if n.cut[l] || n.ends[l.to] == nil || r.Float64() < n.weather.loss {
 		return false
 	}
-	n.enqueue(l, streamOf(m), data)
-	if mayRepeat(m) && d.chance(n.weather.twice) || n.again != nil && n.again(m) {
-		n.enqueue(l, streamOther, data)
+	n.enqueue(l, streamOf(m), data, r)
+	if mayRepeat(m) && r.Float64() < n.weather.twice || n.again != nil && n.again(m) {
+		n.enqueue(l, streamOther, data, r)
 	}
 	select {
 	case n.wake <- struct{}{}:
@@ -174,8 +166,8 @@ func (n *network) post(m *raftpb.Message) bool {
 	return true
 }
 
-func (n *network) enqueue(l link, stream int, data []byte) {
-	due := time.Now().Add(n.diceOf(l).between(n.weather.delayMin, n.weather.delayMax))
+func (n *network) enqueue(l link, stream int, data []byte, r *rand.Rand) {
+	due := time.Now().Add(between(r, n.weather.delayMin, n.weather.delayMax))
 	last := n.last[l]
 	if due.Before(last[stream]) {
 		due = last[stream]
@@ -295,8 +287,8 @@ func (e *endpoint) transfer(m *raftpb.Message) bool {
 	defer db.Close()
 	stop := context.AfterFunc(e.ctx, func() { db.Close() })
 	defer stop()
-	d := e.net.between(e.id, m.GetTo())
-	time.Sleep(d.between(time.Millisecond, 100*time.Millisecond))
+	r := e.net.draw(link{e.id, m.GetTo()}, "snapshot")
+	time.Sleep(between(r, time.Millisecond, 100*time.Millisecond))
 	e.net.mu.Lock()
 	to := e.net.ends[m.GetTo()]
 	e.net.mu.Unlock()
@@ -304,7 +296,7 @@ func (e *endpoint) transfer(m *raftpb.Message) bool {
 		return false
 	}
 	var file io.Reader = db
-	if d.chance(0.1) {
+	if r.Float64() < 0.1 {
 		file = io.MultiReader(io.LimitReader(db, size/2), broken{})
 	}
 	return to.recv.ReceiveSnapshot(to.ctx, m, file) == nil && e.net.open(m.GetTo(), e.id)

@@ -1,9 +1,9 @@
 package sim
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -19,24 +19,30 @@ func (s seed) rand(part string, n ...any) *rand.Rand {
 	return rand.New(rand.NewPCG(uint64(s), h.Sum64()))
 }
 
-// dice is a generator that many goroutines share.
-type dice struct {
-	mu sync.Mutex // guards r
-	r  *rand.Rand
+// lots draws for many goroutines, by what is drawn for: the n-th draw for a thing is the same whoever draws for other
+// things in between. Scheduling, which the seed doesn't rule, so changes little.
+type lots struct {
+	base uint64
+
+	mu    sync.Mutex // guards drawn
+	drawn map[string]uint64
 }
 
-func (d *dice) chance(p float64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return p > 0 && d.r.Float64() < p
+func (s seed) lots(part string, n ...any) *lots {
+	return &lots{base: s.rand(part, n...).Uint64(), drawn: map[string]uint64{}}
 }
 
-// between gives a duration from lo on and below hi.
-func (d *dice) between(lo, hi time.Duration) time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return between(d.r, lo, hi)
+// draw gives the generator for the next draws for a thing.
+func (l *lots) draw(thing string) *rand.Rand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drawn[thing]++
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(thing)) // never fails
+	return rand.New(rand.NewPCG(l.base^h.Sum64(), l.drawn[thing]))
 }
+
+func (l *lots) chance(thing string, p float64) bool { return p > 0 && l.draw(thing).Float64() < p }
 
 func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 	if hi <= lo {
@@ -45,24 +51,17 @@ func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(r.Int64N(int64(hi-lo)))
 }
 
-// entropy stands in for crypto/rand's Reader, which raft draws its election time-outs from.
-type entropy struct {
-	mu sync.Mutex // guards r
-	r  *rand.Rand
-}
+// entropy stands in for crypto/rand's Reader, which raft draws its election time-outs from. What it gives depends on
+// the bubble's time.
+type entropy struct{ lots *lots }
 
 // Entropy gives a reader whose bytes follow from a seed.
-func Entropy(n uint64) interface{ Read([]byte) (int, error) } {
-	return &entropy{r: seed(n).rand("entropy")}
-}
+func Entropy(n uint64) io.Reader { return entropy{seed(n).lots("entropy")} }
 
-func (e *entropy) Read(p []byte) (int, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var word [8]byte
-	for done := 0; done < len(p); {
-		binary.LittleEndian.PutUint64(word[:], e.r.Uint64())
-		done += copy(p[done:], word[:])
+func (e entropy) Read(p []byte) (int, error) {
+	r := e.lots.draw(time.Now().String())
+	for i := range p {
+		p[i] = byte(r.Uint32())
 	}
 	return len(p), nil
 }
