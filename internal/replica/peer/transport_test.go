@@ -404,7 +404,7 @@ func TestQuestions(t *testing.T) {
 	}
 	for _, x := range []struct{ path, body, want string }{
 		{"/members", "", `[{"id":5,"peerURLs":["http://a:1"],"name":"n","clientURLs":["http://a:2"]},{"id":6,"peerURLs":["http://b:1"],"isLearner":true}]` + "\n"},
-		{"/members/hashkv", `{"revision":4}`, `{"header":{"revision":9},"hash":42,"compact_revision":3,"hash_revision":4}` + "\n"},
+		{"/members/hashkv", `{"revision":4}`, `{"header":{"revision":9},"hash":42,"compact_revision":3,"hash_revision":4}`},
 		{"/members/hashkv", `{"revision":40}`, "mvcc: required revision is a future revision\n"},
 		{"/downgrade/enabled", "", "false"},
 		{"/members/promote/5", "", "404 page not found\n"},
