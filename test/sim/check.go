@@ -23,8 +23,8 @@ var (
 	ErrOrder = errors.New("sim: not linearizable")
 	// ErrWatch is returned when a watcher saw a gap, a duplicate or disorder.
 	ErrWatch = errors.New("sim: a watcher saw something else than what happened")
-	// ErrLease is returned when a key was gone before its lease could end.
-	ErrLease = errors.New("sim: a lease ended early")
+	// ErrLease is returned when a key was gone before its lease could end, or was there after it had to.
+	ErrLease = errors.New("sim: a lease did not keep its time")
 )
 
 // Check runs all checkers, outside of the bubble, and joins their findings.
@@ -175,10 +175,13 @@ func (o *Outcome) checkWatchers(h *chronicle) error {
 // audit's clock, which can only be late, stands in for it.
 func (o *Outcome) checkLeases(h *chronicle) error {
 	for _, g := range o.leases {
-		if g.revoked {
-			continue
-		}
 		for _, key := range g.keys {
+			if e, found := h.value(key, h.last); found && o.plan.Outwait {
+				return fmt.Errorf("%w: %v is there %v after lease %x of %d s", ErrLease, e, leaseLife, g.id, g.ttl)
+			}
+			if g.revoked {
+				continue
+			}
 			for _, e := range h.states[key] {
 				at, ok := o.audit.seen[e.rev]
 				if e.del && ok && at < g.alive+time.Duration(g.ttl)*time.Second {

@@ -32,6 +32,9 @@ type granted struct {
 	keys    []string
 }
 
+// ttlMax is the longest lease asked for, in seconds; two seconds is the shortest that members with these time-outs give.
+const ttlMax = 5
+
 // Keys are few, so that clients meet.
 const keyCount = 4
 
@@ -54,10 +57,14 @@ func (c *client) one(l *life) {
 	switch n := c.r.IntN(100); {
 	case n < 30:
 		c.put(l, c.key())
-	case n < 55:
+	case n < 48:
 		c.get(l, c.key(), false)
-	case n < 65:
+	case n < 55:
 		c.get(l, c.key(), true)
+	case n < 60:
+		c.past(l, c.key())
+	case n < 65:
+		c.list(l)
 	case n < 73:
 		c.delete(l, c.key())
 	case n < 88:
@@ -120,6 +127,46 @@ func (c *client) get(l *life, key string, serial bool) {
 	}) {
 		c.last[key] = o.got
 	}
+}
+
+// past reads a key as it was some revisions ago.
+func (c *client) past(l *life, key string) {
+	o := &op{kind: opGet, key: key, serial: true}
+	c.do(l, []*op{o}, func(ctx context.Context, m *server.Member) error {
+		rev := max(1, m.Header().Revision-c.r.Int64N(30))
+		resp, err := m.Range(ctx, &pb.RangeRequest{Key: []byte(key), Revision: rev})
+		if err == nil {
+			err = o.read(resp)
+		}
+		o.rev = rev
+		return err
+	})
+}
+
+// list reads all keys at once.
+func (c *client) list(l *life) {
+	var ops []*op
+	for i := range keyCount {
+		ops = append(ops, &op{kind: opGet, key: fmt.Sprintf("k/%d", i)})
+	}
+	c.do(l, ops, func(ctx context.Context, m *server.Member) error {
+		resp, err := m.Range(ctx, &pb.RangeRequest{Key: []byte("k/"), RangeEnd: []byte(prefixEnd("k/"))})
+		if err != nil {
+			return err
+		}
+		for _, o := range ops {
+			one := &wire.RangeResponse{Header: resp.Header}
+			for _, b := range resp.KVs {
+				if kv, err := wire.ParseKeyValue(b); err == nil && string(kv.Key) == o.key {
+					one.KVs = append(one.KVs, b)
+				}
+			}
+			if err := o.read(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // read takes in a range's answer.
@@ -205,7 +252,7 @@ func (c *client) lease(l *life) {
 		g := &granted{}
 		if c.do(l, nil, func(ctx context.Context, m *server.Member) error {
 			g.alive = time.Since(c.cluster.journal.start)
-			resp, err := m.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 2 + c.r.Int64N(4)})
+			resp, err := m.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 2 + c.r.Int64N(ttlMax-1)})
 			if err == nil {
 				g.id, g.ttl = resp.ID, resp.TTL
 			}

@@ -58,7 +58,7 @@ func newCluster(p Plan, s seed, dir string, j *journal) *cluster {
 	for i := range p.Members {
 		n := &node{
 			cluster: c, name: fmt.Sprintf("m%d", i+1), peerURL: fmt.Sprintf("http://127.0.0.1:%d", 10001+i),
-			clock: offsetClock{between(r, -time.Hour, time.Hour)}, mem: vfs.NewMem(uint64(s) + uint64(i)),
+			clock: offsetClock{between(r, -time.Hour, time.Hour), j.start, p.Faults.FastClock}, mem: vfs.NewMem(uint64(s) + uint64(i)),
 		}
 		n.mem.SetOSRoot(filepath.Join(dir, n.name))
 		c.nodes = append(c.nodes, n)

@@ -17,6 +17,7 @@ type Faults struct {
 	DropEvents      float64 // an event doesn't reach its watcher
 	StaleReads      float64 // a linearizable read is answered without its ReadIndex
 	ForgetWrites    float64 // a write is acknowledged that was never made
+	FastClock       float64 // not a chance: the members' clocks run so many times too fast
 }
 
 type raftMessage = *raftpb.Message

@@ -20,8 +20,10 @@ type Plan struct {
 	Pause, Calm                time.Duration // at most, between a client's requests and between the nemesis' actions
 	SnapshotCount, CatchUp     int
 	SegmentBytes               int64
-	Weather                    weather
-	Faults                     Faults
+	// Outwait waits at the end until all leases must be over.
+	Outwait bool
+	Weather weather
+	Faults  Faults
 }
 
 // Pick draws a plan for so many members.
@@ -33,6 +35,7 @@ func Pick(n uint64, members int) Plan {
 		SnapshotCount: 5 + r.IntN(60), CatchUp: 1 + r.IntN(15), SegmentBytes: 2048 << r.IntN(5),
 		Weather: weather{delayMin: 100 * time.Microsecond, delayMax: between(r, time.Millisecond, 30*time.Millisecond)},
 	}
+	p.Outwait = r.IntN(4) == 0
 	p.Requests = int(p.Length/(p.Pause/2)) + 5
 	if r.IntN(2) == 0 {
 		p.Weather.loss, p.Weather.twice = r.Float64()*0.1, r.Float64()*0.1
@@ -138,6 +141,10 @@ func (o *Outcome) heal(c *cluster, n *nemesis) {
 // calmMax is how long healthy members may take to agree: several elections and a snapshot.
 const calmMax = 60 * time.Second
 
+// leaseLife is how long the longest lease may live after the last harm: its time to live, an extension by each of two
+// leaders in a row, and some looks of the leader's at what has expired.
+const leaseLife = (ttlMax + 5) * time.Second
+
 // end waits until all members agree, reads what they have and stops them.
 func (o *Outcome) end(c *cluster) {
 	defer func() {
@@ -148,6 +155,9 @@ func (o *Outcome) end(c *cluster) {
 	}()
 	if len(c.failures()) > 0 {
 		return
+	}
+	if o.plan.Outwait {
+		time.Sleep(leaseLife)
 	}
 	if !o.settle(c) || !o.readAll(c) {
 		return

@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -26,10 +27,15 @@ const (
 	seedsShort   = 40
 )
 
+// garbagePercent lets the heap grow to some 200 MB: a run leaves everything behind at once, and collecting in between
+// would take a third of the time.
+const garbagePercent = 500
+
 // TestMain gives the runs one processor: two of the same seed then differ only where the runtime itself draws lots.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(garbagePercent)
 	os.Exit(m.Run())
 }
 
@@ -143,6 +149,7 @@ func TestFaults(t *testing.T) {
 		{"event dropped", 3, Faults{DropEvents: 0.01}, []error{ErrWatch}},
 		{"read before ReadIndex", 3, Faults{StaleReads: 0.5}, []error{ErrOrder}},
 		{"write forgotten", 1, Faults{ForgetWrites: 0.01}, []error{ErrLost}},
+		{"clock too fast", 3, Faults{FastClock: 4}, []error{ErrLease}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for n := range uint64(200) {
