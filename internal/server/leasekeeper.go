@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,8 +32,11 @@ type leaseKeeper struct {
 	clock    clock.Clock
 	// extend is what a new leader adds to every lease: its predecessor may have renewed one an election time-out ago.
 	extend time.Duration
-	// led is signalled when this member applied the first entry of a term that it leads.
-	led chan struct{}
+	// led is signalled when this member applied the first entry of a term that it leads; ledTerm is that term.
+	led     chan struct{}
+	ledTerm atomic.Uint64
+	// promoted is the term in which the table got its deadlines. It belongs to run's goroutine.
+	promoted uint64
 	// expired, if set, is called for each lease that is ended.
 	expired func()
 	logger  *zap.Logger
@@ -47,15 +51,13 @@ func (k *leaseKeeper) run(ctx context.Context) {
 	slots := make(chan struct{}, leaseRevokesFlying)
 	for {
 		changed := k.loop.LeaderChanged()
+		k.follow(k.loop.Status())
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.led:
-			k.table.Promote(k.clock.Now(), k.extend)
+			k.promote(k.loop.Status())
 		case <-changed:
-			if st := k.loop.Status(); st.Lead != st.ID {
-				k.table.Demote()
-			}
 		case <-tick.C:
 			if k.table.IsPrimary() {
 				k.revoke(ctx, &flying, slots)
@@ -64,11 +66,31 @@ func (k *leaseKeeper) run(ctx context.Context) {
 	}
 }
 
+// promote gives leases their deadlines if the term whose first entry was applied is still the present one.
+func (k *leaseKeeper) promote(st raftloop.Status) {
+	if st.Lead == st.ID && st.Term == k.ledTerm.Load() {
+		k.promoted = st.Term
+		k.table.Promote(k.clock.Now(), k.extend)
+	}
+}
+
+// follow forgets deadlines of another term. A leader that was deposed and elected again has them no more: whoever led
+// in between renewed leases, and their time begins anew with the new term's first entry.
+func (k *leaseKeeper) follow(st raftloop.Status) {
+	if k.table.IsPrimary() && !k.inOffice(st) {
+		k.table.Demote()
+	}
+}
+
+func (k *leaseKeeper) inOffice(st raftloop.Status) bool {
+	return st.Lead == st.ID && st.Term == k.promoted
+}
+
 // revoke proposes the end of what expired. Leadership is confirmed first: a deposed leader must not end leases that
 // its successor extended.
 func (k *leaseKeeper) revoke(ctx context.Context, flying *sync.WaitGroup, slots chan struct{}) {
 	expired := k.table.Advance(k.clock.Now(), leaseRevokesMax)
-	if len(expired) == 0 || k.reads.lead(ctx) != nil {
+	if len(expired) == 0 || k.reads.lead(ctx) != nil || !k.inOffice(k.loop.Status()) {
 		return
 	}
 	for _, id := range expired {

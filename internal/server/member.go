@@ -266,6 +266,7 @@ func (m *Member) termBegan(term uint64) {
 	if st := m.loop.Status(); st.Lead != st.ID || st.Term != term {
 		return
 	}
+	m.workers.keeper.ledTerm.Store(term)
 	for _, ch := range []chan struct{}{m.workers.keeper.led, m.workers.versions.wake} {
 		select {
 		case ch <- struct{}{}:
