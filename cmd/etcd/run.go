@@ -19,7 +19,6 @@ import (
 	"keelson/internal/edge/rpc"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/release"
-	"keelson/internal/kit/vfs"
 	"keelson/internal/server"
 )
 
@@ -46,9 +45,9 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	}
 	defer socks.close()
 	seen := newObserved()
-	network := newNetwork(cfg, log)
+	network := newNetwork(cfg, log, seen.registry)
 	m, err := build(cfg, server.Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: log,
+		FS: disk(), Clock: clock.System, Logger: log,
 		Network: network.connect, Caller: network, Observe: seen.observer(),
 	}, signals)
 	if err != nil {
