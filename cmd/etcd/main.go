@@ -5,6 +5,7 @@
 //	run.go      the member's life: build, start, serve, stop
 //	ports.go    sockets and the servers on them
 //	metrics.go  what /metrics shows
+//	disk.go     the disk; disk_faulty.go is one that fails on demand, for tests
 //	heap.go     when the garbage collector runs
 package main
 

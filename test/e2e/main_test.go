@@ -11,6 +11,16 @@ import (
 // keelson is this tree's binaries: those of KEELSON_BIN, or built once for all tests.
 var keelson process.Program
 
+// faulty builds the programs with a disk that fails on demand, by the file that the environment variable names.
+func faulty(t *testing.T) process.Program {
+	t.Helper()
+	p, err := process.Build(t.TempDir(), "faultvfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestMain(m *testing.M) {
 	os.Exit(build(m))
 }
