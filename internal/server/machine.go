@@ -100,9 +100,7 @@ func (m *machine) applyRun(ents []*raftpb.Entry) error {
 			m.results = append(m.results, pending{id, res})
 		}
 	}
-	batch := m.applier.Flush()
-	m.mu.Unlock()
-	m.finish(ents[len(ents)-1], batch)
+	m.finish(ents[len(ents)-1])
 	for i := range m.results {
 		m.waiters.deliver(m.results[i].id, m.results[i].res)
 		m.results[i].res = apply.Result{}
@@ -123,9 +121,7 @@ func (m *machine) applyConf(e *raftpb.Entry, change func(*raftpb.ConfChange) *ra
 		m.mu.Unlock()
 		return err
 	}
-	batch := m.applier.Flush()
-	m.mu.Unlock()
-	m.finish(e, batch)
+	m.finish(e)
 	m.hooks.confChanged(res)
 	if id != 0 {
 		m.waiters.deliver(id, apply.Result{Resp: res.Member, Err: res.Err})
@@ -133,12 +129,14 @@ func (m *machine) applyConf(e *raftpb.Entry, change func(*raftpb.ConfChange) *ra
 	return nil
 }
 
-// finish queues a published run's batch for the store. It waits where the store is too far behind: then results, and
-// with them raft's commits here, wait too.
-func (m *machine) finish(last *raftpb.Entry, batch *store.Batch) {
-	if batch != nil {
+// finish publishes a run, queues its batch for the store and lets go of mu. It waits where the store is too far behind:
+// then results, and with them raft's commits here, wait too. The reclaimer, which waits for mu, thus never asks the store
+// to delete what a compaction made dead before the store has that compaction.
+func (m *machine) finish(last *raftpb.Entry) {
+	if batch := m.applier.Flush(); batch != nil {
 		m.store.Append(batch)
 	}
+	m.mu.Unlock()
 	m.reached(mark{last.GetIndex(), last.GetTerm()})
 	m.hooks.applied(*m.end.Load())
 }

@@ -93,7 +93,10 @@ func (r *reclaimer) compact(ctx context.Context) {
 	}
 	newest := targets[len(targets)-1]
 	var dead []schema.Revision
-	for more := true; more && ctx.Err() == nil; {
+	for more := true; more; {
+		if ctx.Err() != nil {
+			return // half of the dead must not pass for all: the next start resumes
+		}
 		var some []schema.Revision
 		r.mu.Lock()
 		some, more = r.kv.Prune(reclaimStep)
@@ -116,9 +119,13 @@ func (r *reclaimer) compact(ctx context.Context) {
 			return
 		}
 	}
-	r.finished(newest)
+	// The store ends a compaction early when it fails or is replaced: only its own mark tells that it is done.
+	if rev, err := loadRevision(r.store, schema.FinishedCompactKey); err == nil {
+		r.finished(rev)
+	}
 }
 
+// finished tells who waits that compactions up to rev have left the store.
 func (r *reclaimer) finished(rev int64) {
 	r.state.Lock()
 	defer r.state.Unlock()

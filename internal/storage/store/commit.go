@@ -208,5 +208,10 @@ func (w *writer) compact(p *piece) error {
 	if p.finished == 0 {
 		return nil
 	}
-	return w.bucket(schema.Meta).Put(schema.FinishedCompactKey, schema.RevisionKey(schema.Revision{Main: p.finished}, false))
+	// An installed snapshot may have finished a later compaction than the one that memory still works on.
+	mark, meta := schema.RevisionKey(schema.Revision{Main: p.finished}, false), w.bucket(schema.Meta)
+	if bytes.Compare(meta.Get(schema.FinishedCompactKey), mark) >= 0 {
+		return nil
+	}
+	return meta.Put(schema.FinishedCompactKey, mark)
 }

@@ -269,6 +269,23 @@ func TestSnapshotAndInstall(t *testing.T) {
 	}
 }
 
+// TestCompactionOfThePast checks that a compaction does not take back the mark of a later one, which an installed
+// snapshot may bring while memory still works on the earlier.
+func TestCompactionOfThePast(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "db"), Options{})
+	fill(t, s, 10)
+	for _, rev := range []int64{8, 5} {
+		<-s.Compact(Compaction{Rev: rev, Dead: handOut(nil)})
+	}
+	v, err := s.Get(schema.Meta, schema.FinishedCompactKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rev, _, err := schema.ParseRevisionKey(v); err != nil || rev.Main != 8 {
+		t.Errorf("finished at %v (%v), not at 8", rev, err)
+	}
+}
+
 func TestSnapshotEndsWithItsContext(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "db"), Options{NoSync: true})
 	fill(t, s, 10)
