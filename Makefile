@@ -3,7 +3,7 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint bench compat sim cluster check peers
+.PHONY: build test race lint bench compat e2e sim cluster check peers
 
 # Static binaries in bin/.
 build:
@@ -32,6 +32,11 @@ bin/peers/%/etcd: test/peers/%/go.mod
 		$(GO) build -o $(CURDIR)/$(@D)/$$tool go.etcd.io/etcd/$$tool/v3 || exit 1; done
 	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
+# What `go test` does with real processes for seconds, for a minute: a kill every second under 64 writers.
+e2e: build
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m -run TestKillsUnderLoad -v ./test/e2e
+
+# Directories, calls and clusters, with the real etcd beside it.
 compat: build peers
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
 

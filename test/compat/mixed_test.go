@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ import (
 type cluster struct {
 	t   *testing.T
 	all []*process.Member
+	// kinds are ours and the other's names.
+	kinds []string
 }
 
 // form starts a cluster of the named kinds.
@@ -30,11 +33,9 @@ func form(t *testing.T, kinds ...string) *cluster {
 			programs = append(programs, stock(t, k))
 		}
 	}
-	c := &cluster{t, process.Cluster(t, programs, "--snapshot-count=500", "--experimental-snapshot-catchup-entries=50")}
+	slices.Sort(kinds)
+	c := &cluster{t, process.Cluster(t, programs, "--snapshot-count=500", "--snapshot-catchup-entries=50"), slices.Compact(kinds)}
 	for _, m := range c.all {
-		if m.Program.Name != "etcd35" {
-			m.Flags = []string{"--snapshot-count=500", "--snapshot-catchup-entries=50"}
-		}
 		m.Env = []string{"ETCD_VERIFY=all"}
 		m.Start()
 	}
@@ -191,16 +192,16 @@ func (c *cluster) catchUp(leading, kind string) {
 // Members of both kinds form one cluster: each kind leads, a follower of each kind catches up by snapshot under a leader
 // of each kind, each is killed between puts, and in the end all hold the same.
 func TestMixed(t *testing.T) {
-	for _, kinds := range [][]string{{"keelson", "keelson", "etcd37"}, {"etcd37", "etcd37", "keelson"}} {
+	for _, kinds := range [][]string{{"keelson", "keelson", "etcd37"}, {"etcd37", "etcd37", "keelson"}, {"keelson", "etcd36", "keelson"}} {
 		t.Run(strings.Join(kinds, " "), func(t *testing.T) {
 			t.Parallel()
-			c := form(t, kinds...)
+			c := form(t, slices.Clone(kinds)...)
 			write(t, c.all[0], 0)
 			c.agree("at first")
-			for _, leading := range []string{"keelson", "etcd37"} {
+			for _, leading := range c.kinds {
 				c.lead(leading)
 				c.puts("led by "+leading, 200)
-				for _, kind := range []string{"keelson", "etcd37"} {
+				for _, kind := range c.kinds {
 					c.catchUp(leading, kind)
 				}
 			}
@@ -228,7 +229,7 @@ func TestMixed(t *testing.T) {
 // leases grants and renews through every member: what a follower does not know it asks its leader, of either kind.
 func (c *cluster) leases() {
 	c.t.Helper()
-	for _, leading := range []string{"keelson", "etcd37"} {
+	for _, leading := range c.kinds {
 		c.lead(leading)
 		for _, m := range c.all {
 			client := m.Client()
