@@ -2,7 +2,6 @@ package raftloop
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,42 +32,27 @@ type appendItem struct {
 type markJob struct {
 	mark    wal.Mark
 	refused bool       // it is past the log
+	late    bool       // a record at or behind it is in the log already
 	done    chan error // holds one
 }
 
 // appender is the append thread: it writes what raft appends, syncs once for all that waits, shows the
 // entries in the Log, and only then delivers the responses, in order. The loop starts and joins it.
 type appender struct {
-	wal     WAL
-	log     *Log
-	in      *inbox
-	out     Transport
-	install func(*raftpb.Snapshot) error // on the apply thread, when all before it is applied
-	before  func(*raftpb.Snapshot) error
-	life    *life
-	watch   stopwatch
-	catchUp uint64
-	busy    atomic.Int64 // when the write or sync in flight began, as a Duration; 0: none
-	done    chan struct{}
-
-	mu    sync.Mutex // guards queue
-	queue []appendItem
-	wake  chan struct{}
-
-	written raftpb.HardState // the last state in the log; of the append thread
-}
-
-func (a *appender) push(it appendItem) {
-	a.mu.Lock()
-	a.queue = append(a.queue, it)
-	first := len(a.queue) == 1
-	a.mu.Unlock()
-	if first {
-		select {
-		case a.wake <- struct{}{}:
-		default:
-		}
-	}
+	wal      WAL
+	log      *Log
+	in       *inbox
+	out      Transport
+	install  func(*raftpb.Snapshot) error // on the apply thread, when all before it is applied
+	before   func(*raftpb.Snapshot) error
+	life     *life
+	watch    stopwatch
+	catchUp  uint64
+	busy     atomic.Int64 // when the write or sync in flight began, as a Duration; 0: none
+	done     chan struct{}
+	queue    queue[appendItem]
+	written  raftpb.HardState // the last state in the log; of the append thread
+	recorded uint64           // index of the newest snapshot record; of the append thread
 }
 
 // stalled is how long the write or sync in flight has lasted.
@@ -81,26 +65,21 @@ func (a *appender) stalled(now time.Duration) time.Duration {
 
 func (a *appender) run() {
 	defer close(a.done)
-	var items []appendItem
-	for {
-		select {
-		case <-a.life.quit:
-			return
-		case <-a.wake:
-		}
-		clear(items)
-		a.mu.Lock()
-		items, a.queue = a.queue, items[:0]
-		a.mu.Unlock()
-		for rest := items; len(rest) > 0; {
-			n := groupLen(rest)
-			if err := a.group(rest[:n]); err != nil {
-				a.life.fail(err)
-				return
-			}
-			rest = rest[n:]
-		}
+	if err := a.queue.run(a.life.quit, a.work); err != nil {
+		a.life.fail(err)
 	}
+}
+
+// work takes the items in order, in groups that share a sync.
+func (a *appender) work(items []appendItem) error {
+	for len(items) > 0 {
+		n := groupLen(items)
+		if err := a.group(items[:n]); err != nil {
+			return err
+		}
+		items = items[n:]
+	}
+	return nil
 }
 
 // groupLen is how many items share a sync: an incoming snapshot is alone, since it has to be installed
@@ -157,6 +136,11 @@ func (a *appender) write(items []appendItem) (batches []wal.Batch, durable bool,
 				it.mark.refused = true
 				continue
 			}
+			if it.mark.mark.Index <= a.recorded {
+				it.mark.late = true
+				continue
+			}
+			a.recorded = it.mark.mark.Index
 			flush()
 			b.State = a.raiseCommit(it.mark.mark.Index)
 			flush()
@@ -172,6 +156,7 @@ func (a *appender) write(items []appendItem) (batches []wal.Batch, durable bool,
 				}
 			}
 			md := s.GetMetadata()
+			a.recorded = md.GetIndex()
 			b.Mark, durable = &wal.Mark{Index: md.GetIndex(), Term: md.GetTerm(), ConfState: md.GetConfState()}, true
 		}
 		ents := m.GetEntries()
@@ -235,6 +220,10 @@ func (a *appender) marked(items []appendItem) error {
 		}
 		if it.mark.refused {
 			it.mark.done <- ErrPastLog
+			continue
+		}
+		if it.mark.late {
+			it.mark.done <- nil
 			continue
 		}
 		to := a.log.compact(it.mark.mark.Index, a.catchUp, a.watch.clock.Now())

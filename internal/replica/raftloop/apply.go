@@ -31,29 +31,13 @@ type applier struct {
 	applied atomic.Uint64
 	waits   appliedWaits
 	done    chan struct{}
-
-	mu    sync.Mutex // guards queue
-	queue []applyItem
-	wake  chan struct{}
-}
-
-func (a *applier) push(it applyItem) {
-	a.mu.Lock()
-	a.queue = append(a.queue, it)
-	first := len(a.queue) == 1
-	a.mu.Unlock()
-	if first {
-		select {
-		case a.wake <- struct{}{}:
-		default:
-		}
-	}
+	queue   queue[applyItem]
 }
 
 // installed runs Machine.Install behind all that is queued; called by the append thread.
 func (a *applier) installed(s *raftpb.Snapshot) error {
 	it := applyItem{install: s, done: make(chan error, 1)}
-	a.push(it)
+	a.queue.push(it)
 	select {
 	case err := <-it.done:
 		return err
@@ -64,21 +48,8 @@ func (a *applier) installed(s *raftpb.Snapshot) error {
 
 func (a *applier) run() {
 	defer close(a.done)
-	var items []applyItem
-	for {
-		select {
-		case <-a.life.quit:
-			return
-		case <-a.wake:
-		}
-		clear(items)
-		a.mu.Lock()
-		items, a.queue = a.queue, items[:0]
-		a.mu.Unlock()
-		if err := a.work(items); err != nil {
-			a.life.fail(err)
-			return
-		}
+	if err := a.queue.run(a.life.quit, a.work); err != nil {
+		a.life.fail(err)
 	}
 }
 

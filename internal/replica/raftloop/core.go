@@ -219,9 +219,9 @@ func (c *core) ready(rd raft.Ready) {
 	for _, m := range rd.Messages {
 		switch m.GetTo() {
 		case raft.LocalAppendThread:
-			c.append.push(appendItem{msg: m})
+			c.append.queue.push(appendItem{msg: m})
 		case raft.LocalApplyThread:
-			c.apply.push(applyItem{msg: m})
+			c.apply.queue.push(applyItem{msg: m})
 		default:
 			if c.guard.withholds(m) {
 				continue

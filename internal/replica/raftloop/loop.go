@@ -156,16 +156,16 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 	l := &Loop{in: in, board: board, life: life, done: make(chan struct{})}
 	l.apply = &applier{
 		machine: m, in: in, life: life, change: l.change, skip: log.applied,
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}), queue: newQueue[applyItem](),
 	}
 	l.apply.applied.Store(log.applied)
 	l.append = &appender{
 		wal: w, log: log, in: in, out: t, install: l.apply.installed, before: o.BeforeInstall,
 		life: life, watch: watch, catchUp: o.CatchUpEntries,
-		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}), queue: newQueue[appendItem](),
 	}
 	l.append.written.Term, l.append.written.Vote = new(log.written.GetTerm()), new(log.written.GetVote())
-	l.append.written.Commit = new(log.written.GetCommit())
+	l.append.written.Commit, l.append.recorded = new(log.written.GetCommit()), log.first-1
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: o.ID, ElectionTick: o.ElectionTicks, HeartbeatTick: 1,
 		Storage: log, Applied: log.startIndex(), AsyncStorageWrites: true,
@@ -382,10 +382,12 @@ func (l *Loop) ReportSnapshot(id uint64, ok bool) {
 }
 
 // MarkSnapshot writes and syncs a snapshot record, then lets the log before it go, but for what slow
-// followers may need. The store is synced at or past m.Index, and m.Index is applied.
+// followers may need. The store is synced at or past m.Index, and m.Index is applied. It does nothing where a later record
+// is in the log already, as that of a snapshot that came meanwhile: a stock member reads from the last record in the file,
+// and the entries behind an earlier one are not all there.
 func (l *Loop) MarkSnapshot(m wal.Mark) error {
 	j := &markJob{mark: m, done: make(chan error, 1)}
-	l.append.push(appendItem{mark: j})
+	l.append.queue.push(appendItem{mark: j})
 	select {
 	case err := <-j.done:
 		return err

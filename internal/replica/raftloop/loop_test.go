@@ -328,6 +328,13 @@ func TestSnapshotToALaggard(t *testing.T) {
 		if got := c.nodes[3].wal.mark.Index; got != m.index-1 {
 			t.Errorf("mark %d", got)
 		}
+		// A snapshot of its own that it had begun before that one came gets no record behind it.
+		if err := c.nodes[3].loop.MarkSnapshot(wal.Mark{Index: 2, Term: m.term, ConfState: m.conf}); err != nil {
+			t.Error(err)
+		}
+		if got := c.nodes[3].wal.mark.Index; got != m.index-1 {
+			t.Errorf("mark %d behind that of the snapshot", got)
+		}
 		c.nodes[3].restart()
 		c.propose(3, "e")
 		c.has(3, "a", "b", "c", "d", "e")
