@@ -81,12 +81,13 @@ func (a *Applier) checkPlan(tx *mvcc.Txn, p *plan) error {
 	return nil
 }
 
-// checkRange tells whether a range at revision asked (0: now) can be read.
+// checkRange tells whether a range at revision asked (0: now) can be read. In a transaction a negative revision is one
+// long compacted, as in etcd: members that disagree here would part.
 func checkRange(asked, current, compacted int64) error {
 	switch {
 	case asked > current:
 		return mvcc.ErrFutureRev
-	case asked > 0 && asked < compacted:
+	case asked != 0 && asked < compacted:
 		return mvcc.ErrCompacted
 	}
 	return nil

@@ -132,7 +132,7 @@ func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.Hash
 		resp.HashRevision = v.Rev()
 	case r.Revision > v.Rev():
 		return nil, mvcc.ErrFutureRev
-	case r.Revision < v.CompactRev():
+	case r.Revision > 0 && r.Revision < v.CompactRev(): // nothing is older than revision 1: a negative one has the hash of nothing
 		return nil, mvcc.ErrCompacted
 	}
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {

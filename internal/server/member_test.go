@@ -168,6 +168,9 @@ func TestSingleMember(t *testing.T) {
 	if _, err := m.Range(ctx, &pb.RangeRequest{Key: []byte("a"), Revision: first}); !errors.Is(err, mvcc.ErrCompacted) {
 		t.Errorf("reading a compacted revision: %v", err)
 	}
+	if none, err := m.HashKV(ctx, &pb.HashKVRequest{Revision: -1}); err != nil || none.HashRevision != -1 || none.CompactRevision != 50 {
+		t.Errorf("the hash before all revisions: %v, %v", none, err)
+	}
 	stop(t, m)
 }
 
