@@ -22,7 +22,7 @@ type disk struct {
 	liar float64
 
 	mu   sync.Mutex // guards all below
-	slow int        // how many times slower than usual
+	slow float64    // how many times slower than usual
 	hung time.Time  // until when nothing gets through
 	left int        // half operations until trap is closed
 	trap chan struct{}
@@ -64,7 +64,7 @@ func (d *disk) wait(op vfs.Op) {
 		return
 	}
 	d.mu.Lock()
-	slow, hung := time.Duration(d.slow), time.Until(d.hung)
+	slow, hung := d.slow, time.Until(d.hung)
 	if d.left--; d.left == 0 {
 		close(d.trap)
 	}
@@ -77,7 +77,7 @@ func (d *disk) wait(op vfs.Op) {
 	default:
 		takes = between(r, 0, writeMax)
 	}
-	d.sleep(max(takes*slow/2, hung))
+	d.sleep(max(time.Duration(float64(takes)*slow/2), hung))
 }
 
 func (d *disk) sleep(t time.Duration) {
@@ -103,7 +103,7 @@ func (d *disk) set(n int) <-chan struct{} {
 	return d.trap
 }
 
-func (d *disk) slower(times int) {
+func (d *disk) slower(times float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.slow = times

@@ -66,8 +66,6 @@ func (o *op) String() string {
 	return fmt.Sprintf("%s at revision %d [%d,%d]", s, o.rev, o.call, o.end)
 }
 
-func (o *op) writes() bool { return o.kind != opGet }
-
 // record is all requests of a run.
 type record struct {
 	turn atomic.Int64

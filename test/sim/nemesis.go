@@ -46,8 +46,8 @@ func (n *nemesis) act(at *node) {
 	case 4, 5:
 		n.partition()
 	case 6:
-		slow := 1 + n.r.IntN(60)
-		n.cluster.journal.add(at.name, "disk %d times slower", slow)
+		slow := 1 + 60*n.r.Float64()
+		n.cluster.journal.add(at.name, "disk %.0f times slower", slow)
 		l.disk.slower(slow)
 	case 7:
 		hang := between(n.r, 200*time.Millisecond, 4*time.Second)

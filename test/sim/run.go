@@ -37,6 +37,9 @@ func Pick(n uint64, members int) Plan {
 	}
 	p.Outwait = r.IntN(4) == 0
 	p.Requests = int(p.Length/(p.Pause/2)) + 5
+	if r.IntN(5) == 0 {
+		p.Calm = 250 * time.Millisecond // one harm on top of the other
+	}
 	if r.IntN(2) == 0 {
 		p.Weather.loss, p.Weather.twice = r.Float64()*0.1, r.Float64()*0.1
 	}

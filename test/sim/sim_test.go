@@ -8,6 +8,7 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 
 // memory gives a directory that is no disk: bolt syncs its files, and the test would wait for little else.
 func memory(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "keelson-sim-")
+	dir, err := os.MkdirTemp("/dev/shm", "keelson-sim-") //nolint:usetesting // TempDir may be a disk
 	if err != nil {
 		return t.TempDir()
 	}
@@ -62,10 +63,7 @@ func once(t *testing.T, n uint64, p Plan, dir string) *Outcome {
 	defer stuck.Stop()
 	defer func(r io.Reader) { rand.Reader = r }(rand.Reader)
 	rand.Reader = Entropy(n)
-	dir, err := os.MkdirTemp(dir, "run-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir = filepath.Join(dir, fmt.Sprint(n))
 	defer os.RemoveAll(dir)
 	var o *Outcome
 	synctest.Test(t, func(*testing.T) { o = Run(n, p, dir) })
