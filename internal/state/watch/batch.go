@@ -30,6 +30,11 @@ func (h *Hub) read(ctx context.Context, w *watcher, goal int64) (*batch, error) 
 	if b := w.group.fromRing(h.ring.Load(), w.cursor, goal, w.look); b != nil {
 		return b, nil
 	}
+	if !h.history.pace.wait(ctx, h.opts.Clock) {
+		return &batch{to: w.cursor - 1}, nil
+	}
+	start := h.opts.Clock.Now()
+	defer func() { h.history.pace.note(start, h.opts.Clock.Now()) }()
 	b, err := h.fromStore(w, goal)
 	if err != nil || !w.look.prev {
 		return b, err

@@ -109,7 +109,7 @@ func (o *Options) fill() {
 // Hub is the meeting point of the apply goroutine and all watch streams.
 type Hub struct {
 	opts    Options
-	history mvcc.History
+	history archive
 
 	ring       atomic.Pointer[ring]
 	published  atomic.Int64
@@ -136,7 +136,7 @@ type Hub struct {
 func New(o Options, h mvcc.History) *Hub {
 	o.fill()
 	hub := &Hub{
-		opts: o, history: h, index: newIndex(),
+		opts: o, history: archive{History: h}, index: newIndex(),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	hub.Reset(1, 0)
