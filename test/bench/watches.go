@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ const (
 	// settleTime is how long a server gets to take in what was asked before its memory is read.
 	settleTime = 2 * time.Second
 	// catchUpTime bounds the wait for the last event.
-	catchUpTime = 3 * time.Minute
+	catchUpTime = 2 * time.Minute
 )
 
 var errEventsMissing = errors.New("bench: events are missing")
@@ -209,7 +210,7 @@ func behind(ctx context.Context, b *bench, p *process) (measure, error) {
 	if b.rate > 0 {
 		l.rate = b.rate
 	}
-	total, peak := revs, 0.0
+	total, anon, file := revs, 0.0, 0.0
 	for range b.rounds(behindRounds) {
 		waitUntil(ctx, time.Now().Add(settleTime))
 		alone, err := l.run(ctx, p)
@@ -223,14 +224,14 @@ func behind(ctx context.Context, b *bench, p *process) (measure, error) {
 		}
 		m.Extra = map[string]float64{"late_s": took.Seconds()}
 		beside = append(beside, m)
-		peak = max(peak, m.Anon+m.File)
+		anon, file = max(anon, m.Anon), max(file, m.File)
 		total += alone.Ops + m.Ops
 	}
 	out := medianOf(beside)
 	c := medianOf(control)
 	out.Extra["control_p99_ms"], out.Extra["control_max_ms"] = c.P99, c.Max
 	out.Extra["p99_to_control"] = ratio(out.P99, c.P99)
-	out.Extra["added_mib"] = peak - (start.anon + start.file)
+	out.Extra["added_anon_mib"], out.Extra["added_file_mib"] = anon-start.anon, file-start.file
 	out.Extra["revisions"] = float64(total)
 	return out, nil
 }
@@ -269,7 +270,10 @@ func disturbed(ctx context.Context, l *load, p *process) (measure, time.Duration
 		return m, 0, err
 	}
 	// Revision 2 is the first put's, and every put since is one event.
-	err = waitEvents(ctx, int(rev-1), w.scans)
+	if err = waitEvents(ctx, int(rev-1), w.scans); errors.Is(err, errEventsMissing) && p.name != keelson {
+		fmt.Fprintln(os.Stderr, err) // it is for etcd to be measured, for us to be right
+		err = nil
+	}
 	return m, time.Since(began), err
 }
 
