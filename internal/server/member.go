@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -97,15 +98,16 @@ type workers struct {
 type life struct {
 	once   sync.Once
 	reason error
-	// failed is closed when the member can't go on, stopped when all its goroutines have ended.
-	failed, stopped chan struct{}
-	ctx             context.Context
-	cancel          context.CancelFunc
-	running         sync.WaitGroup
+	// failed is closed when the member can't go on.
+	failed  chan struct{}
+	started atomic.Bool
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
 func newLife() *life {
-	l := &life{failed: make(chan struct{}), stopped: make(chan struct{})}
+	l := &life{failed: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }

@@ -84,6 +84,11 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 			"restore the directory from a snapshot, or remove it to start anew", o.db, ci, o.dirs.wal)
 	}
 	o.id, o.clusterID, o.others = g.id, g.clusterID, g.others
+	// Every file that etcd makes has an auth revision of 1 from its first moment; it is part of the whole file's hash.
+	first := store.Op{Bucket: schema.Auth, Key: schema.AuthRevisionKey, Value: schema.PutUint64(1)}
+	if err := o.store.PutLocal(first); err != nil {
+		return err
+	}
 	if o.wal, err = wal.Create(d.FS, o.dirs.wal, wal.Metadata{NodeID: g.id, ClusterID: g.clusterID}, o.walOptions(cfg, d)); err != nil {
 		return err
 	}
@@ -95,11 +100,6 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 		return err
 	}
 	o.state = newState(cfg, d, o.store)
-	// Every file that etcd makes has an auth revision of 1 from its first moment; it is part of the whole file's hash.
-	first := store.Op{Bucket: schema.Auth, Key: schema.AuthRevisionKey, Value: schema.PutUint64(1)}
-	if err := o.store.PutLocal(first); err != nil {
-		return err
-	}
 	_, err = loadState(o.store, o.state)
 	return err
 }
@@ -111,6 +111,9 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 		return err
 	}
 	o.wal, o.id, o.clusterID = w, c.NodeID, c.ClusterID
+	if err := o.foundAgain(cfg, d, c); err != nil {
+		return err
+	}
 	if err := o.adopt(d, c.Mark.Index); err != nil {
 		return err
 	}
@@ -122,6 +125,27 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 		return err
 	}
 	return o.join(c)
+}
+
+// foundAgain writes the beginning of a founder's log that ends before it: the member was killed between the making of the
+// log and its first sync. Without its founders it would never elect anybody. A log that is empty because its member joined
+// and has not been reached yet stays so: its ID is none that founders have.
+func (o *opened) foundAgain(cfg *config.Config, d Deps, c *wal.Contents) error {
+	begun := c.State.GetTerm() > 0 || c.State.GetCommit() > 0 || c.Mark.Index > 0 || o.store.Committed().Index > 0
+	if begun || cfg.Cluster.Existing {
+		return nil
+	}
+	g, err := begin(cfg, d.Caller, d.Logger)
+	if errors.Is(err, ErrBootstrapped) {
+		return err
+	}
+	if err != nil || g.id != o.id || g.clusterID != o.clusterID {
+		d.Logger.Info("the log is empty, and not that of a founder of --initial-cluster", zap.Error(err))
+		return nil
+	}
+	d.Logger.Info("the log was made and not begun: beginning it now")
+	c.State, c.Entries, err = g.found(o.wal)
+	return err
 }
 
 // adopt takes the state file of a snapshot that was received and recorded just before the member stopped.
@@ -151,8 +175,8 @@ func (o *opened) join(c *wal.Contents) error {
 	if ci.Index > last && len(conf.Voters) == 1 && len(conf.VotersOutgoing) == 0 {
 		return fmt.Errorf("%w: the log ends at %d, the state file at %d", ErrLogLost, last, ci.Index)
 	}
-	applied := min(ci.Index, last)
-	o.applied, o.recorded = mark{applied, ci.Term}, mark{c.Mark.Index, c.Mark.Term}
+	// The membership is that of the state file, so what this member ends with is too, even past the log's end.
+	o.applied, o.recorded = mark{ci.Index, ci.Term}, mark{c.Mark.Index, c.Mark.Term}
 	var err error
 	o.log, err = raftloop.NewLog(c.State, conf, c.Mark, c.Entries, ci.Index)
 	return err

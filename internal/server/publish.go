@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -40,6 +41,9 @@ func (p *publisher) run(ctx context.Context) {
 			p.logger.Info("published local member to cluster through raft",
 				zap.String("local-member-name", p.name), zap.Strings("advertise-client-urls", p.clientURLs))
 			close(p.published)
+			return
+		}
+		if errors.Is(err, ErrStopped) {
 			return
 		}
 		if ctx.Err() == nil {

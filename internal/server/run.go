@@ -16,6 +16,7 @@ const housekeepInterval = 10 * time.Second
 
 // Start begins to take part in the cluster. Ready tells when clients may be served.
 func (m *Member) Start() {
+	m.life.started.Store(true)
 	for _, p := range m.data.others {
 		m.network.AddPeer(p.ID, p.PeerURLs)
 	}
@@ -106,11 +107,11 @@ func (m *Member) Err() error {
 }
 
 // Stop ends the member in order: leadership is handed over, the store catches up and the log records it, so that
-// whoever opens the directory next, a stock member too, has little to replay. A member that failed only closes its
-// files. ctx bounds the hand-over and the catching up.
+// whoever opens the directory next, a stock member too, has little to replay. A member that failed, or was never started,
+// only closes its files. ctx bounds the hand-over and the catching up.
 func (m *Member) Stop(ctx context.Context) error {
 	var last error
-	if m.Err() == nil {
+	if m.Err() == nil && m.life.started.Load() {
 		m.handOver(ctx)
 		last = m.recordEnd(ctx)
 	}

@@ -95,6 +95,7 @@ func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
 		return nil, 0, fmt.Errorf("%w: index %d", errNotSendable, m.GetSnapshot().GetMetadata().GetIndex())
 	}
 	snap := s.ready.snap
+	size := snap.Size() // asked of the open transaction
 	s.ready = nil
 	r, w := io.Pipe()
 	s.work.Go(func() {
@@ -102,7 +103,7 @@ func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
 		_ = snap.Close()
 		_ = w.CloseWithError(err)
 	})
-	return r, snap.Size(), nil
+	return r, size, nil
 }
 
 // expire drops a snapshot that nobody fetched.
