@@ -62,10 +62,11 @@ func (s *Store) Hash(ctx context.Context) (hash uint32, m Mark, err error) {
 // It is CRC-32C over the name of bucket key, then key and value of each revision in order. One at or below
 // compactRev counts only if it is its key's live latest as of rev, unless no key is live at rev, when all
 // count; a tombstone exactly at compactRev never does. So members agree whether or not they have deleted yet.
+// Nothing is at or before a negative rev.
 func (r *reader) HashKV(ctx context.Context, rev, compactRev int64) (hash uint32, err error) {
 	err = r.viewLong(func(tx *readTx) (err error) {
 		defer forget(tx.Tx)
-		h := kvHasher{ctx: ctx, tx: tx, rev: rev, compactRev: compactRev}
+		h := kvHasher{ctx: ctx, tx: tx, rev: max(rev, 0), compactRev: compactRev}
 		hash, err = h.sum()
 		return err
 	})

@@ -3,6 +3,7 @@ package store
 import (
 	"compress/gzip"
 	"context"
+	"math"
 	"io"
 	"os"
 	"path/filepath"
@@ -62,15 +63,16 @@ func checkHashes(t *testing.T, s *Store, want []etcdHash) {
 }
 
 func TestHashKVIsEtcds(t *testing.T) {
+	const nothing = 1084519789
 	neverCompacted := []etcdHash{
-		{1, -1, 1084519789}, {2, -1, 217970165}, {5, -1, 2183390464}, {13, -1, 3052119066}, {17, -1, 3558000238},
+		{math.MinInt64, -1, nothing}, {-2, -1, nothing}, {0, -1, nothing}, {1, -1, 1084519789}, {2, -1, 217970165}, {5, -1, 2183390464}, {13, -1, 3052119066}, {17, -1, 3558000238},
 		{18, -1, 4015641920}, {19, -1, 2200723441}, {20, -1, 1825346534}, {21, -1, 1081172938}, {22, -1, 4262082877},
 	}
 	compacted19 := []etcdHash{{20, 19, 853011030}, {21, 19, 3989901284}, {22, 19, 2395686063}}
 	written := append([]etcdHash{
 		{23, 19, 3309248133}, {24, 19, 2412146549}, {25, 19, 599216659}, {26, 19, 3346572093}, {27, 19, 1588568924},
 		{28, 19, 129701870}}, compacted19...)
-	compacted28 := []etcdHash{{28, 28, 3740523545}, {29, 28, 4214173184}, {30, 28, 285483010}}
+	compacted28 := []etcdHash{{math.MinInt64, 28, nothing}, {28, 28, 3740523545}, {29, 28, 4214173184}, {30, 28, 285483010}}
 
 	// A hash with a compact revision is the same before and after the deletes.
 	checkHashes(t, openEtcds(t, "pre1"), append(neverCompacted, compacted19...))
