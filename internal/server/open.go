@@ -124,6 +124,9 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if err := refuseAlarms(o.state.Alarms); err != nil {
 		return err
 	}
+	if err := o.correctMembers(cfg, d, c); err != nil {
+		return err
+	}
 	return o.join(c)
 }
 
