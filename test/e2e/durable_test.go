@@ -21,7 +21,7 @@ import (
 // Every write that was acknowledged before a kill -9 is there after it, and so are leases and old revisions.
 func TestKillKeepsWrites(t *testing.T) {
 	t.Parallel()
-	const writers, rounds, each = 8, 3, 400
+	const writers, rounds, each = 8, 3, 150
 	m := process.Single(t, keelson, "").Serve()
 	acked := make([]int, writers) // how many puts of each writer were acknowledged
 	for round := range rounds {
