@@ -60,14 +60,15 @@ func (r *reclaimer) run(ctx context.Context) {
 func (r *reclaimer) evict() {
 	durable := r.store.Committed().Rev
 	r.hub.SetDurable(durable)
-	for more := true; more; {
-		r.mu.Lock()
+	// Not now is soon enough: while a snapshot is installed the lock is held over the disk.
+	for more := true; more && r.mu.TryLock(); {
 		more = r.kv.Evict(durable, r.hub.RingStart())
 		r.mu.Unlock()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.kv.Expire(r.clock.Now())
+	if r.mu.TryLock() {
+		r.kv.Expire(r.clock.Now())
+		r.mu.Unlock()
+	}
 }
 
 // compacted notes a compaction. It is called under machine.mu.

@@ -145,8 +145,8 @@ func (m *Member) Kill() {
 // handOver moves leadership to another voter, so that writes pause for a round trip and not for an election.
 func (m *Member) handOver(ctx context.Context) {
 	st := m.loop.Status()
-	if st.Lead != st.ID || len(m.data.state.Cluster.State().Conf.Voters) < 2 {
-		return
+	if st.Lead != st.ID || !m.connected() {
+		return // not the leader, or nobody is there to take over
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Raft.Election)
 	defer cancel()
