@@ -3,8 +3,8 @@ package store
 import (
 	"compress/gzip"
 	"context"
-	"math"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
