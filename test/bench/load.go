@@ -127,6 +127,9 @@ func (l *load) send(ctx context.Context, conns links) ([]*sender, error) {
 		}
 	}
 	if answered == 0 {
+		if first == nil {
+			first = ctx.Err()
+		}
 		return nil, fmt.Errorf("bench: no request was answered: %w", first)
 	}
 	return senders, nil
