@@ -27,7 +27,7 @@ func (h *Hub) read(ctx context.Context, w *watcher, goal int64) (*batch, error) 
 	if w.cursor > goal {
 		return &batch{to: w.cursor - 1}, nil // it starts in the future
 	}
-	if b := w.group.fromRing(h.ring.Load(), w.cursor, goal, w.look); b != nil {
+	if b := w.group.fromRing(h.ring.Load(), w.cursor, goal, h.bare(w)); b != nil {
 		return b, nil
 	}
 	if !h.history.pace.wait(ctx, h.opts.Clock) {
@@ -40,6 +40,16 @@ func (h *Hub) read(ctx context.Context, w *watcher, goal int64) (*batch, error) 
 		return b, err
 	}
 	return b, h.addPrev(ctx, b)
+}
+
+// bare gives w's look with the revision that a compaction left as the oldest: what its events changed is compacted, and
+// left out as it is of events from the store, though the ring may still know it.
+func (h *Hub) bare(w *watcher) look {
+	l := w.look
+	if c := h.compacted.Load(); l.prev && w.cursor <= c {
+		l.bare = c
+	}
+	return l
 }
 
 // fromRing gives nil where the cursor has left the ring.
@@ -66,7 +76,7 @@ func (g *group) scan(r *ring, cursor, goal int64, l look) *batch {
 		size := 0
 		for i := range events {
 			if e := &events[i]; g.span.has(e.key) && l.sees(e.Delete) {
-				size += b.add(e.Event, l)
+				size += b.add(e.Event, l, rev)
 			}
 		}
 		if had > 0 && size > 0 && b.bytes+size > answerBytes {
@@ -88,9 +98,9 @@ func (g *group) scan(r *ring, cursor, goal int64, l look) *batch {
 
 func (l look) sees(deleted bool) bool { return deleted && !l.noDelete || !deleted && !l.noPut }
 
-// add gives the bytes of the event added, which b does not count yet.
-func (b *batch) add(e wire.Event, l look) int {
-	if !l.prev {
+// add gives the bytes of the event of revision rev that was added, which b does not count yet.
+func (b *batch) add(e wire.Event, l look, rev int64) int {
+	if !l.prev || rev <= l.bare {
 		e.PrevKV = nil
 	}
 	b.events = append(b.events, e)
@@ -154,7 +164,7 @@ func (p *piece) add(rev schema.Revision, tombstone bool, stored []byte) bool {
 	if tombstone {
 		e.KV = wire.AppendKeyValue(nil, wire.KeyValue{Key: kv.Key, Mod: rev.Main})
 	}
-	p.batch.bytes += p.batch.add(e, look{})
+	p.batch.bytes += p.batch.add(e, look{}, rev.Main)
 	return true
 }
 

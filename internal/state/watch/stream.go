@@ -28,7 +28,11 @@ type WatchRequest struct {
 }
 
 // look is what a watcher wants to see of the events in its span.
-type look struct{ prev, noPut, noDelete bool }
+type look struct {
+	prev, noPut, noDelete bool
+	// bare is a revision: its events and older ones come without what they changed.
+	bare int64
+}
 
 // watcher is one watch on a stream.
 type watcher struct {
