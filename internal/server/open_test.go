@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,16 +17,16 @@ import (
 	"keelson/internal/storage/wal"
 )
 
-// TestKilledWhileFounding kills a member at each operation of its first start on its log: the next start makes of it a
-// member that serves.
+// TestKilledWhileFounding kills a member at each operation of its first start on its log: at the next start the log
+// has its founder, without whom nobody would ever be elected.
 func TestKilledWhileFounding(t *testing.T) {
 	killed := errors.New("killed")
-	for at := 0; ; at++ {
-		ops := 0
+	for at := int64(0); ; at++ {
+		var ops atomic.Int64 // the log prepares segments on a goroutine of its own
 		fs := vfs.Inject(vfs.OS, func(op vfs.Op) error {
 			switch filepath.Ext(op.Path) {
 			case ".wal", ".tmp", "":
-				if ops++; ops > at {
+				if ops.Add(1) > at {
 					return killed
 				}
 			}
@@ -43,8 +44,13 @@ func TestKilledWhileFounding(t *testing.T) {
 			}
 			return
 		}
-		m = start(t, testConfig(t, dir))
-		put(t, m, "k", "v")
+		d := Deps{FS: vfs.OS, Clock: clock.System, Logger: testLogger(t), Caller: alone{}, Network: func(NetworkParams) Network { return alone{} }}
+		if m, err = New(testConfig(t, dir), d); err != nil {
+			t.Fatal(err)
+		}
+		if last, _ := m.data.log.LastIndex(); last != 1 {
+			t.Errorf("killed at operation %d: the log ends with entry %d, without its founder", at, last)
+		}
 		m.Kill()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -20,6 +21,10 @@ import (
 // the store from being used again.
 const sendableExpiry = 30 * time.Second
 
+// A follower that takes nothing of a snapshot for this long is given up, for the same reason. etcd has no such bound; a
+// follower that still loads what it got takes the next bytes when its disk has taken the last ones.
+const sendStall = time.Minute
+
 // sendables makes snapshots for followers that lag behind the log. Raft asks on its own thread and must not wait, so
 // the first question starts the work and is answered "not yet"; a later one gets the metadata, and the transport then
 // fetches the file that belongs to it: both come from one read transaction of the store.
@@ -33,7 +38,21 @@ type sendables struct {
 	mu     sync.Mutex // guards the rest
 	making bool
 	ready  *sendable
+	going  map[*outgoing]struct{}
 	work   sync.WaitGroup
+}
+
+// outgoing is a snapshot on its way. Its file goes through a pipe to whoever sends it.
+type outgoing struct {
+	*io.PipeWriter
+	clock clock.Clock
+	moved atomic.Int64 // when bytes last went on, in Unix nanoseconds
+}
+
+func (o *outgoing) Write(p []byte) (int, error) {
+	n, err := o.PipeWriter.Write(p)
+	o.moved.Store(o.clock.Now().UnixNano())
+	return n, err
 }
 
 type sendable struct {
@@ -41,6 +60,9 @@ type sendable struct {
 	snap  *store.Snapshot
 	since time.Time
 }
+
+// errStalled is returned to the sender of a snapshot whose follower takes nothing of it.
+var errStalled = errors.New("server: the follower took nothing of the snapshot for a minute")
 
 // errNotSendable is returned when the file of a snapshot message is gone.
 var errNotSendable = errors.New("server: the snapshot's file is gone; another will be made")
@@ -98,20 +120,34 @@ func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
 	size := snap.Size() // asked of the open transaction
 	s.ready = nil
 	r, w := io.Pipe()
+	o := &outgoing{PipeWriter: w, clock: s.clock}
+	o.moved.Store(s.clock.Now().UnixNano())
+	if s.going == nil {
+		s.going = map[*outgoing]struct{}{}
+	}
+	s.going[o] = struct{}{}
 	s.work.Go(func() {
-		_, err := snap.WriteTo(w)
+		_, err := snap.WriteTo(o)
 		_ = snap.Close()
-		_ = w.CloseWithError(err)
+		_ = o.CloseWithError(err)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.going, o)
 	})
 	return r, size, nil
 }
 
-// expire drops a snapshot that nobody fetched.
+// expire drops a snapshot that nobody fetched, and ends those that nobody takes any more; all: every one.
 func (s *sendables) expire(all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ready != nil && (all || s.clock.Now().Sub(s.ready.since) > sendableExpiry) {
 		_ = s.ready.snap.Close()
 		s.ready = nil
+	}
+	for o := range s.going {
+		if all || s.clock.Now().UnixNano()-o.moved.Load() > int64(sendStall) {
+			_ = o.CloseWithError(errStalled)
+		}
 	}
 }

@@ -48,8 +48,11 @@ var (
 const (
 	// messageBytesMax bounds one MsgApp: 1 MiB, as etcd.
 	messageBytesMax = 1 << 20
-	// inflightMax bounds the MsgApps on their way to one follower: 512, as etcd, at most 512 MiB.
+	// inflightMax bounds the MsgApps on their way to one follower: 512, as etcd.
 	inflightMax = 512
+	// inflightBytesMax bounds their bytes, which a follower that lags has the leader read again: 64 MiB is half a
+	// second of a gigabit link.
+	inflightBytesMax = 64 << 20
 	// applyingBytesMax bounds the entries handed to the apply thread and not yet applied: 16 MiB is
 	// several calls of Machine.Apply with entries of 1 KiB.
 	applyingBytesMax = 16 << 20
@@ -170,7 +173,7 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 		ID: o.ID, ElectionTick: o.ElectionTicks, HeartbeatTick: 1,
 		Storage: log, Applied: log.startIndex(), AsyncStorageWrites: true,
 		MaxSizePerMsg: messageBytesMax, MaxCommittedSizePerReady: applyingBytesMax,
-		MaxUncommittedEntriesSize: uint64(o.UncommittedBytesMax), MaxInflightMsgs: inflightMax,
+		MaxUncommittedEntriesSize: uint64(o.UncommittedBytesMax), MaxInflightMsgs: inflightMax, MaxInflightBytes: inflightBytesMax,
 		CheckQuorum: true, PreVote: o.PreVote, StepDownOnRemoval: true,
 		Logger: raftLogger{o.Logger},
 	})

@@ -105,8 +105,11 @@ func Load(fsys vfs.FS, dir string, matching func(index, term uint64) bool) (Snap
 	return Snapshot{}, none
 }
 
-// Purge removes the oldest .snap files until keep are left.
+// Purge removes the oldest .snap files until keep are left; 0 keeps all.
 func Purge(fsys vfs.FS, dir string, keep int) error {
+	if keep == 0 {
+		return nil
+	}
 	names, err := list(fsys, dir)
 	if err != nil {
 		return err

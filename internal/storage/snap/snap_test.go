@@ -133,6 +133,13 @@ func TestSaveLoadPurge(t *testing.T) {
 	if _, err := Load(vfs.OS, dir, func(uint64, uint64) bool { return false }); !errors.Is(err, ErrNone) || !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("Load: %v", err)
 	}
+	all, err := list(vfs.OS, dir)
+	if err != nil || Purge(vfs.OS, dir, 0) != nil {
+		t.Fatal(err)
+	}
+	if left, err := list(vfs.OS, dir); err != nil || len(left) != len(all) {
+		t.Errorf("0 keeps all, and %v is left of %v (%v)", left, all, err)
+	}
 	if err := Purge(vfs.OS, dir, 2); err != nil {
 		t.Fatal(err)
 	}
