@@ -105,6 +105,7 @@ func (s *Maintenance) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmRes
 
 // Hash gives the hash of the whole store file's content, for tests: it differs between members that are not in step.
 func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	rev := s.kv.View().Rev()
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResp
 		return nil, err
 	}
 	resp := &pb.HashResponse{Header: s.headerPB(), Hash: h}
-	resp.Header.Revision = m.Rev
+	resp.Header.Revision = max(rev, m.Rev) // the file does not name the revision where no key is left
 	return resp, nil
 }
 

@@ -122,6 +122,9 @@ func get(t testing.TB, m *Member, key string, rev int64) string {
 func TestSingleMember(t *testing.T) {
 	dir := t.TempDir()
 	m := start(t, testConfig(t, dir))
+	if h, err := m.Hash(context.Background(), &pb.HashRequest{}); err != nil || h.Header.Revision != 1 {
+		t.Errorf("the hash of an empty store: %v, %v", h, err)
+	}
 	first := put(t, m, "a", "1")
 	if first != 2 {
 		t.Fatalf("the first put made revision %d, not 2", first)
