@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"sync/atomic"
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
@@ -17,12 +18,17 @@ const (
 	// watcher's piece of history, in memory twice at most.
 	scanRevs  = 1000
 	scanBytes = 1 << 20
+	// scanForget is how much history is read before the pages that it came from are let go: a watcher that is far
+	// behind would else bring the whole file into this process's memory. 16 pieces a madvise of some 4,000 pages.
+	scanForget = 16 << 20
 )
 
 // reader reads the committed file. It is the part of a Store that needs nothing of what is queued.
 type reader struct {
 	files files
 	slots chan struct{} // one a bounded read transaction, readersMax of them
+	// scanned is how many bytes of history were read since pages were last let go.
+	scanned atomic.Int64
 }
 
 // readTx is a read transaction of the file that was present when it began.
@@ -195,10 +201,14 @@ func (r *reader) scanPart(from, to schema.Revision) (part []scanned, next schema
 			}
 			if len(part) == scanRevs || bytes > scanBytes {
 				next = rev
-				return nil
+				break
 			}
 			bytes += len(v)
 			part = append(part, scanned{rev, tombstone, append(make([]byte, 0, len(v)), v...)})
+		}
+		if r.scanned.Add(int64(bytes)) > scanForget {
+			r.scanned.Store(0)
+			forget(tx.Tx)
 		}
 		return nil
 	})
