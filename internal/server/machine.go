@@ -21,13 +21,15 @@ const runEntriesMax = 512
 // machine is what raft's committed entries run on.
 type machine struct {
 	// mu guards all replicated state while it changes: by entries, and by the reclaimer's small steps.
-	mu      sync.Mutex
-	applier *apply.Applier
-	store   *store.Store
-	waiters *waiters
-	clock   clock.Clock
-	hooks   machineHooks
-	results []pending
+	mu sync.Mutex
+	// installing is set while mu is held over the disk, for the installation of a snapshot.
+	installing atomic.Bool
+	applier    *apply.Applier
+	store      *store.Store
+	waiters    *waiters
+	clock      clock.Clock
+	hooks      machineHooks
+	results    []pending
 	// end is what the last applied run ended with.
 	end  atomic.Pointer[point]
 	slow slowApply
@@ -150,6 +152,8 @@ func (m *machine) applied() uint64 { return m.end.Load().index }
 
 // Install replaces all state by a received snapshot.
 func (m *machine) Install(s *raftpb.Snapshot) error {
+	m.installing.Store(true)
+	defer m.installing.Store(false)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.hooks.install(s); err != nil {

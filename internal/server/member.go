@@ -172,7 +172,7 @@ func (m *Member) serve(p *proposer, r *reads) {
 	o := m.data
 	who := identity{id: o.id, clusterID: o.clusterID, loop: m.loop, view: o.state.KV.View}
 	q := newQuota(o.store, &o.diskFull, m.cfg.Storage.QuotaBytes)
-	m.workers.reclaimer = newReclaimer(&m.machine.mu, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
+	m.workers.reclaimer = newReclaimer(m.machine, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
 	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}

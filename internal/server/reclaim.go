@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keelson/internal/kit/clock"
@@ -22,11 +23,13 @@ const (
 // reclaimer gives memory and disk back: dead versions after a compaction, superseded values that watchers no longer
 // read from the ring. Its one goroutine is started by run.
 type reclaimer struct {
-	mu    *sync.Mutex // machine.mu
-	kv    *mvcc.Store
-	hub   *watch.Hub
-	store *store.Store
-	clock clock.Clock
+	mu *sync.Mutex // machine.mu
+	// installing is the machine's.
+	installing *atomic.Bool
+	kv         *mvcc.Store
+	hub        *watch.Hub
+	store      *store.Store
+	clock      clock.Clock
 	// wake is signalled when a compaction was applied.
 	wake chan struct{}
 
@@ -36,8 +39,8 @@ type reclaimer struct {
 	waiting map[chan struct{}]int64
 }
 
-func newReclaimer(mu *sync.Mutex, kv *mvcc.Store, hub *watch.Hub, s *store.Store, c clock.Clock) *reclaimer {
-	return &reclaimer{mu: mu, kv: kv, hub: hub, store: s, clock: c, wake: make(chan struct{}, 1), waiting: map[chan struct{}]int64{}}
+func newReclaimer(m *machine, kv *mvcc.Store, hub *watch.Hub, s *store.Store, c clock.Clock) *reclaimer {
+	return &reclaimer{mu: &m.mu, installing: &m.installing, kv: kv, hub: hub, store: s, clock: c, wake: make(chan struct{}, 1), waiting: map[chan struct{}]int64{}}
 }
 
 // run reclaims until ctx is done.
@@ -60,12 +63,15 @@ func (r *reclaimer) run(ctx context.Context) {
 func (r *reclaimer) evict() {
 	durable := r.store.Committed().Rev
 	r.hub.SetDurable(durable)
-	// Not now is soon enough: while a snapshot is installed the lock is held over the disk.
-	for more := true; more && r.mu.TryLock(); {
+	// A snapshot that is being installed replaces all of it. Otherwise the lock is waited for: under load it is hardly
+	// ever free, and what is not evicted piles up.
+	for more := true; more && !r.installing.Load(); {
+		r.mu.Lock()
 		more = r.kv.Evict(durable, r.hub.RingStart())
 		r.mu.Unlock()
 	}
-	if r.mu.TryLock() {
+	if !r.installing.Load() {
+		r.mu.Lock()
 		r.kv.Expire(r.clock.Now())
 		r.mu.Unlock()
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -116,4 +117,22 @@ func TestReclaimerSeesQueuedState(t *testing.T) {
 			t.Fatalf("%d revisions are in memory, and %d of them queued for the store", revs, queued)
 		}
 	}
+}
+
+// TestEvictionUnderLoad checks that superseded values leave memory while the machine's mutex is hardly ever free.
+func TestEvictionUnderLoad(t *testing.T) {
+	m := openIdle(t)
+	m.machine.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		m.workers.reclaimer.evict()
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Error("the mutex was not free, and nothing was evicted")
+	case <-time.After(50 * time.Millisecond):
+	}
+	m.machine.mu.Unlock()
+	<-done
 }
