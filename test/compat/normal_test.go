@@ -2,6 +2,7 @@ package compat
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -77,7 +78,7 @@ func normalize(m proto.Message) {
 	case *pb.LeaseTimeToLiveResponse:
 		slices.SortFunc(m.Keys, bytes.Compare) // etcd's come out of a map
 	case *pb.LeaseLeasesResponse:
-		slices.SortFunc(m.Leases, func(a, b *pb.LeaseStatus) int { return int(min(1, max(-1, a.ID-b.ID))) })
+		slices.SortFunc(m.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
 	}
 }
 

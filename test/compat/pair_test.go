@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -285,8 +286,11 @@ func first(all []answer) answer {
 	return all[0]
 }
 
+// zeros are most of a large value.
+var zeros = regexp.MustCompile(`(\\(00\d|0\d\d|x0\d|x1\d)){8,}`)
+
 func describe(r proto.Message) string {
-	return fmt.Sprintf("%T %s", r, prototext.MarshalOptions{}.Format(r))
+	return zeros.ReplaceAllString(fmt.Sprintf("%T %s", r, prototext.MarshalOptions{}.Format(r)), "…")
 }
 
 func (p *pair) note(what string) {
