@@ -70,13 +70,25 @@ func (s *KV) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*wir
 	if err := s.ready(ctx, r.Serializable); err != nil {
 		return err
 	}
-	v := s.kv.View()
 	o := apply.RangeOptions(r)
 	o.Order, o.Target = mvcc.SortNone, mvcc.ByKey
+	for {
+		v := s.kv.View()
+		begun, err := s.stream(ctx, v, o, send)
+		// As in read: as long as nothing went out, a compaction newer than the view only means to start again.
+		if o.Rev > 0 || begun || !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
+			return err
+		}
+	}
+}
+
+// stream hands a range of a view to send. It tells whether it had begun to.
+func (s *KV) stream(ctx context.Context, v *mvcc.View, o mvcc.RangeOptions, send func(*wire.RangeStreamResponse) error) (begun bool, err error) {
 	// One chunk is held back: the last one carries what is known at the end.
 	var held [][]byte
 	res, err := v.Walk(ctx, o, streamChunkKeys, streamChunkBytes, func(kvs [][]byte) error {
 		if held != nil {
+			begun = true
 			if err := send(&wire.RangeStreamResponse{Range: wire.RangeResponse{KVs: held}}); err != nil {
 				return err
 			}
@@ -85,10 +97,10 @@ func (s *KV) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*wir
 		return nil
 	})
 	if err != nil {
-		return err
+		return begun, err
 	}
 	last := wire.RangeResponse{Header: s.header(res.Rev), KVs: held, More: res.More, Count: res.Count}
-	return send(&wire.RangeStreamResponse{Range: last})
+	return true, send(&wire.RangeStreamResponse{Range: last})
 }
 
 // pageHold is how long the view of a page is kept for the next one: a reader that thinks for longer pays for a walk.
