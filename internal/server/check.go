@@ -167,19 +167,23 @@ func (w *writes) addPut(k string, exclusive map[string]bool) error {
 	return nil
 }
 
-// span is the keys from lo up to hi.
-type span struct{ lo, hi []byte }
+// span is the keys from lo up to hi; open means no upper end.
+type span struct {
+	lo, hi []byte
+	open   bool
+}
 
 // spans is a union of spans, kept sorted and disjoint so that a transaction of many operations costs n·log n to check.
 type spans []span
 
-// add joins [key, end) to the union; no end: the one key. The end {0}, which deletes from key on, is taken as it
-// stands, before every key, as by etcd: a transaction that etcd takes is taken here, and puts a key and deletes it.
+// add joins [key, end) to the union; no end: the one key; end {0}: from key on.
 func (s *spans) add(key, end []byte) {
 	n := span{lo: key, hi: end}
 	switch {
 	case len(end) == 0:
 		n.hi = append(bytes.Clone(key), 0)
+	case len(end) == 1 && end[0] == 0:
+		n.open = true
 	case bytes.Compare(key, end) >= 0:
 		return
 	}
@@ -195,18 +199,20 @@ func (s *spans) union(o spans) {
 func (s *spans) join(n span) {
 	// The first span that n touches, and the first after it that lies wholly behind n.
 	from, _ := slices.BinarySearchFunc(*s, n.lo, func(a span, lo []byte) int {
-		if bytes.Compare(a.hi, lo) < 0 {
+		if !a.open && bytes.Compare(a.hi, lo) < 0 {
 			return -1
 		}
 		return 1
 	})
 	to := from
-	for to < len(*s) && bytes.Compare((*s)[to].lo, n.hi) <= 0 {
+	for to < len(*s) && (n.open || bytes.Compare((*s)[to].lo, n.hi) <= 0) {
 		a := (*s)[to]
 		if bytes.Compare(a.lo, n.lo) < 0 {
 			n.lo = a.lo
 		}
-		if bytes.Compare(a.hi, n.hi) > 0 {
+		if a.open {
+			n.open = true
+		} else if !n.open && bytes.Compare(a.hi, n.hi) > 0 {
 			n.hi = a.hi
 		}
 		to++
@@ -216,7 +222,7 @@ func (s *spans) join(n span) {
 
 func (s spans) contains(key []byte) bool {
 	i, _ := slices.BinarySearchFunc(s, key, func(a span, key []byte) int {
-		if bytes.Compare(a.hi, key) <= 0 {
+		if !a.open && bytes.Compare(a.hi, key) <= 0 {
 			return -1
 		}
 		return 1

@@ -75,7 +75,7 @@ func TestTxnOverlaps(t *testing.T) {
 		"two deletes of one key":                 {ops{del("a", ""), del("a", "c")}, nil},
 		"a put in a deleted range":               {ops{put("b"), del("a", "c")}, ErrDuplicateKey},
 		"a put at the end of a deleted range":    {ops{put("c"), del("a", "c")}, nil},
-		"a put after from-key":                   {ops{put("z"), del("a", "\x00")}, nil},
+		"a put after from-key":                   {ops{put("z"), del("a", "\x00")}, ErrDuplicateKey},
 		"both branches of one nested":            {ops{nested(ops{put("a")}, ops{put("a")})}, nil},
 		"a nested put and one beside it":         {ops{nested(ops{put("a")}, nil), put("a")}, ErrDuplicateKey},
 		"two nested puts":                        {ops{nested(ops{put("a")}, nil), nested(nil, ops{put("a")})}, ErrDuplicateKey},
