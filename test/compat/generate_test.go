@@ -209,8 +209,8 @@ func (g *generator) operation(depth int, reads bool, n *int) *pb.RequestOp {
 	if g.chance(90) {
 		r.Key, r.RangeEnd = fmt.Appendf(nil, "k%d", *n), nil
 	}
-	if g.chance(8) {
-		r.RangeEnd = []byte{0} // overlaps what the transaction puts, and is not refused
+	if bytes.Equal(r.RangeEnd, []byte{0}) {
+		r.RangeEnd = nil
 	}
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
 }

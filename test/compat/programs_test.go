@@ -29,6 +29,10 @@ import (
 //	RangeStream, a sort target but no     sorts each message by the target,     gives the keys in order   the order would depend on how the answer is cut,
 //	order                                 and reads on behind its last row                                and rows can be missed
 //
+//	a transaction that puts a key and     takes it; with ignore_value or        refuses it as any         a request must not end a
+//	deletes from a key on, the first      ignore_lease every member panics,     other that changes a key  member
+//	key among the deleted                 and again at each start               twice
+//
 // Not compared: the lease that Lock and Campaign grant by themselves and other IDs drawn at random, the value of Hash,
 // sizes of files, raft's indexes, how events are spread over messages, the order of leases in a list.
 var (
