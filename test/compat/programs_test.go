@@ -38,7 +38,7 @@ import (
 var (
 	seedFlag     = flag.Uint64("seed", 0, "replay the programs of one seed; 0 draws seeds")
 	sessionsFlag = flag.Int("sessions", 4, "how many pairs of members TestPrograms and TestProgramsAcrossRestarts run, each with a seed of its own")
-	programsFlag = flag.Int("programs", 10, "how many programs run on each pair, one after the other")
+	programsFlag = flag.Int("programs", 5, "how many programs run on each pair, one after the other")
 )
 
 // operations is the length of a program.
