@@ -20,11 +20,11 @@ import (
 // Keelson means to differ here, and programs keep away from it:
 //
 //	what is asked                         etcd                                  Keelson                   why
-//	a watch from a compacted revision     keeps the cancelled watcher until     forgets it                a watcher that never catches up silences the
-//	                                      the stream ends: no progress is                                 progress of all others on the stream
+//	a watch from a compacted revision     keeps the cancelled watcher until     forgets it                a watcher that never catches up silences
+//	                                      the stream ends: no progress is                                 others' progress on the same stream
 //	                                      told any more, its ID stays taken
 //	Compact at 0, before any other        from then on answers HashKV at 0,     answers the hash of now   checks of corruption compare the answers to 0,
-//	                                      which means now, with the hash of                               and would compare nothing
+//	                                      which means now, with the hash of                               and would compare air
 //	                                      nothing that it recorded for 0
 //	RangeStream, a sort target but no     sorts each message by the target,     gives the keys in order   the order would depend on how the answer is cut,
 //	order                                 and reads on behind its last row                                and rows can be missed
@@ -210,7 +210,8 @@ func (p *script) createWatch() {
 	if p.pair.deaf[n] {
 		r.StartRevision, r.WatchId = 0, 0
 	}
-	if r.StartRevision != 0 && r.StartRevision < p.compacted {
+	if r.StartRevision > 0 && r.StartRevision < p.compacted {
+		p.pair.settle(p.rev) // while others on the stream can still be waited for
 		p.pair.deaf[n], r.WatchId = true, 0
 	}
 	p.pair.watch(n, r)
