@@ -24,6 +24,8 @@ type Config struct {
 	KeepAlive  KeepAlive
 	Logging    Logging
 	Monitoring Monitoring
+	Compaction Compaction
+	Checks     Checks
 	// Gates holds every feature gate by its name, with the value that counts.
 	Gates map[string]bool
 }
@@ -63,6 +65,12 @@ type Cluster struct {
 	Token    string
 	// MaxLearners is how many learners the cluster may have; every member should have the same.
 	MaxLearners int
+	// StrictReconfig refuses a change of members that would cost the quorum.
+	StrictReconfig bool
+	// ForceNew makes this member the only one of a new cluster with the old data, once, at this start.
+	ForceNew bool
+	// MaxVersion is the highest cluster version, as "3.6", that this member's leader raises the cluster to; empty for its own.
+	MaxVersion string
 }
 
 // Raft holds what steers elections and the length of the log.
@@ -92,6 +100,26 @@ type Storage struct {
 	BatchLimit    int
 	Mlock         bool
 	NoSync        bool
+	// BootstrapDefragMB is how many megabytes a defragmentation must free for one to be done at the start; 0 for never.
+	BootstrapDefragMB uint
+}
+
+// Compaction says what history is dropped by itself, and how gently.
+type Compaction struct {
+	// Retention is how long history is kept, Revisions how much of it; one is 0, and if both are, nothing is dropped by itself.
+	Retention time.Duration
+	Revisions int64
+	// BatchLimit is how many revisions one step removes, Sleep the pause between two; 0 leaves either to the store.
+	BatchLimit int
+	Sleep      time.Duration
+}
+
+// Checks says how often members look after their own and each other's soundness; 0 for never.
+type Checks struct {
+	// Corrupt is the time between two comparisons of data, CompactHash between two of hashes at compactions.
+	Corrupt, CompactHash time.Duration
+	// Downgrade is the time between two looks of the leader at a downgrade under way.
+	Downgrade time.Duration
 }
 
 // Limits holds what one request or one client may ask for, and when slowness is worth a line in the log.

@@ -41,12 +41,7 @@ const (
 const (
 	laterTLS        = "TLS"
 	laterAuth       = "authentication"
-	laterMembers    = "changing the members of a cluster"
-	laterDisaster   = "recovery from a lost majority"
 	laterCompaction = "automatic compaction"
-	laterChecks     = "the check for corruption"
-	laterDefrag     = "defragmentation"
-	laterDowngrade  = "downgrading a cluster"
 	laterHTTP       = "the JSON gateway"
 	laterV2         = "the v2 API"
 	laterDiscovery  = "discovery"
@@ -148,7 +143,7 @@ func clusterRows() []Row {
 		{Section: clustering, Flag: "advertise-client-urls", Default: "http://localhost:2379", Help: "The URLs at which clients reach this member.",
 			kind: into(parseURLs, func(c *Config) *types.URLs { return &c.Cluster.AdvertiseClient })},
 		{Section: clustering, Flag: "strict-reconfig-check", Default: "true", Help: "Refuse a change of members that would cost the quorum.",
-			Later: laterMembers, kind: checked(parseBool)},
+			kind: into(parseBool, func(c *Config) *bool { return &c.Cluster.StrictReconfig })},
 		{Section: clustering, Flag: "pre-vote", Default: "true", Help: "Ask for votes before an election, so that a member that was cut off disturbs nobody when it is back.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Raft.PreVote })},
 		{Section: clustering, Flag: "auto-compaction-retention", Default: "0", Help: "How much history automatic compaction leaves: hours, a duration, or a number of revisions; 0 turns it off.",
@@ -269,21 +264,28 @@ func tracingRows() []Row {
 
 func featureRows() []Row {
 	return []Row{
-		{Section: features, Flag: "corrupt-check-time", Default: "0s", Help: "How often members compare their data; 0 for never.", Later: laterChecks, kind: checked(parseDuration)},
-		{Section: features, Flag: "compact-hash-check-time", Default: "1m", Help: "How often the leader compares hashes after compactions.", Later: laterChecks, kind: checked(parseDuration)},
-		{Section: features, Flag: "compaction-batch-limit", Default: "1000", Help: "The most revisions that one step of a compaction removes.", Later: laterCompaction, kind: checked(parseInt)},
-		{Section: features, Flag: "compaction-sleep-interval", Default: "0s", Help: "The pause between two steps of a compaction; 0 leaves the choice to the store.", Later: laterCompaction, kind: checked(parseDuration)},
+		{Section: features, Flag: "corrupt-check-time", Default: "0s", Help: "How often members compare their data; 0 for never.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Checks.Corrupt })},
+		{Section: features, Flag: "compact-hash-check-time", Default: "1m", Help: "How often the leader compares hashes after compactions.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Checks.CompactHash })},
+		{Section: features, Flag: "compaction-batch-limit", Default: "1000", Help: "The most revisions that one step of a compaction removes.",
+			kind: into(parseInt, func(c *Config) *int { return &c.Compaction.BatchLimit })},
+		{Section: features, Flag: "compaction-sleep-interval", Default: "0s", Help: "The pause between two steps of a compaction; 0 leaves the choice to the store.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Compaction.Sleep })},
 		{Section: features, Flag: "watch-progress-notify-interval", Default: "10m", Help: "How often an idle watcher that asked for it is told the revision.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Limits.WatchProgress })},
 		{Section: features, Flag: "warning-apply-duration", Default: "100ms", Help: "An entry that takes longer to apply is logged.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Limits.WarnApply })},
-		{Section: features, Flag: "bootstrap-defrag-threshold-megabytes", Default: "0", Help: "Defragment at the start where that frees at least so much; 0 for never.", Later: laterDefrag, kind: checked(parseSize)},
+		{Section: features, Flag: "bootstrap-defrag-threshold-megabytes", Default: "0", Help: "Defragment at the start where that frees at least so much; 0 for never.",
+			kind: into(parseSize, func(c *Config) *uint { return &c.Storage.BootstrapDefragMB })},
 		{Section: features, Flag: "max-learners", Default: "1", Help: "The most learners in the cluster.",
-			Later: laterMembers, kind: into(parseInt, func(c *Config) *int { return &c.Cluster.MaxLearners })},
-		{Section: features, Flag: "downgrade-check-time", Default: "5s", Help: "How often the leader looks after a downgrade.", Later: laterDowngrade, kind: checked(parseDuration)},
+			kind: into(parseInt, func(c *Config) *int { return &c.Cluster.MaxLearners })},
+		{Section: features, Flag: "downgrade-check-time", Default: "5s", Help: "How often the leader looks after a downgrade.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Checks.Downgrade })},
 		{Section: features, Flag: "snapshot-catchup-entries", Default: "5000", Help: "How many entries stay in the log behind a snapshot for a follower that lags.",
 			kind: into(parseUint, func(c *Config) *uint64 { return &c.Raft.CatchUpEntries })},
-		{Section: unsafe, Flag: "force-new-cluster", Default: "false", Help: "Start as the only member of a new cluster with the old data.", Later: laterDisaster, kind: checked(parseBool)},
+		{Section: unsafe, Flag: "force-new-cluster", Default: "false", Help: "Start as the only member of a new cluster with the old data.",
+			kind: into(parseBool, func(c *Config) *bool { return &c.Cluster.ForceNew })},
 		{Section: unsafe, Flag: "unsafe-no-fsync", Default: "false", Help: "Do not wait for the disk. A crash loses acknowledged writes.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Storage.NoSync })},
 	}
