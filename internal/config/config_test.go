@@ -350,7 +350,6 @@ func refusals() map[string]string {
 		"--auto-compaction-retention=x":                          "number or a duration",
 		"--auto-compaction-mode=x":                               "periodic, revision",
 		"--auth-token=jwt,sign-method=HS256":                     "authentication is not",
-		"--experimental-corrupt-check-time=1":                    "--experimental-corrupt-check-time",
 		"--experimental-enable-v2v3=/x":                          "v2",
 		"--log-package-levels=raft=DEBUG":                        "log level",
 		"--election-timeout=99999999999999":                      "usage",
