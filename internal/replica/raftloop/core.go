@@ -10,21 +10,33 @@ import (
 )
 
 // shortcut tells whether published state is linearizable without asking anybody: this member is the
-// leader and only voter, and has applied an entry of its own term. Nobody else can commit then. holds is
-// cleared before a configuration with more voters takes effect. The rest belongs to the loop's goroutine.
+// leader and only member, and has applied an entry of its own term and all that others may have heard of. Nobody else can
+// commit or acknowledge then. A learner hears of commits before the leader has applied them, and may vote, and answer
+// clients, by the time it has. holds is cleared before a configuration with more members takes effect. The rest belongs to
+// the loop's goroutine.
 type shortcut struct {
 	holds   atomic.Bool
 	single  bool   // the configuration has one voter, this member
+	alone   bool   // and no learner
 	leader  bool   // as of the last Ready
 	term    uint64 // the member's
 	applied uint64 // term of the newest entry that the Machine has published
+	index   uint64 // of that entry
+	heard   uint64 // the commit index that members of the configuration before may have heard of
 }
 
-func (s *shortcut) update() { s.holds.Store(s.single && s.leader && s.applied == s.term) }
+func (s *shortcut) update() {
+	s.holds.Store(s.alone && s.leader && s.applied == s.term && s.index >= s.heard)
+}
+
+// unripe tells that raft would answer a read at once, being the leader and only voter, though its commit index may lag
+// behind what this member has acknowledged in a former life: until an entry of its own term is applied.
+func (s *shortcut) unripe() bool { return s.single && s.leader && s.applied != s.term }
 
 // settle notes a configuration in force.
 func (s *shortcut) settle(id uint64, cs *raftpb.ConfState) {
 	s.single = len(cs.GetVoters()) == 1 && cs.GetVoters()[0] == id && len(cs.GetVotersOutgoing()) == 0
+	s.alone = s.single && len(cs.GetLearners()) == 0
 }
 
 // core is what the loop's goroutine owns: raft itself, and who waits for it. It waits for nobody: no
@@ -123,11 +135,9 @@ func (c *core) pass(w *work) {
 	for {
 		now := c.append.watch.now()
 		c.pump.run(c.rn, now, c.accepts)
-		if c.cut.leader && c.cut.single {
-			if c.cut.holds.Load() {
-				c.reads.local(c.apply.applied.Load())
-			}
-		} else if c.soft.Lead != raft.None {
+		if c.cut.holds.Load() {
+			c.reads.local(c.apply.applied.Load())
+		} else if c.soft.Lead != raft.None && !c.cut.unripe() {
 			c.reads.take(c.rn, now)
 		}
 		if !c.rn.HasReady() {
@@ -146,6 +156,7 @@ func (c *core) stepLocal(m *raftpb.Message) {
 		ents := m.GetEntries()
 		last := ents[len(ents)-1]
 		c.log.settle(last.GetIndex())
+		c.cut.index = last.GetIndex()
 		if t := last.GetTerm(); t > c.cut.applied {
 			c.cut.applied = t
 			c.askAgain() // a leader holds reads until the first commit in its term, and may have lost them
@@ -168,7 +179,7 @@ func (c *core) stepReceived(m *raftpb.Message) {
 	case raftpb.MsgReadIndex:
 		// raft lets an only voter answer with its commit index at once. After a restart that index may
 		// lag behind what this member has acknowledged, so a learner's question waits for its retry.
-		if c.cut.single && !c.cut.holds.Load() {
+		if c.cut.single && (!c.cut.leader || c.cut.unripe()) {
 			return
 		}
 	}
@@ -180,7 +191,7 @@ func (c *core) tick() {
 	now := c.append.watch.now()
 	c.pump.retry(false)
 	c.pump.prune(now)
-	if c.soft.Lead != raft.None && !(c.cut.leader && c.cut.single) {
+	if c.soft.Lead != raft.None && !c.cut.unripe() {
 		c.reads.retry(c.rn, now)
 	}
 	c.guard.tick(c, c.append.stalled(now))
@@ -205,7 +216,6 @@ func (c *core) ready(rd raft.Ready) {
 		c.turned(*rd.SoftState)
 	}
 	if rd.HardState != nil || rd.SoftState != nil {
-		c.cut.leader = c.soft.RaftState == raft.StateLeader
 		c.cut.update()
 		c.show()
 	}
@@ -245,7 +255,7 @@ func (c *core) show() {
 // turned takes in another leader or role.
 func (c *core) turned(s raft.SoftState) {
 	found := s.Lead != raft.None && s.Lead != c.soft.Lead
-	c.soft = s
+	c.soft, c.cut.leader = s, s.RaftState == raft.StateLeader
 	c.pump.retry(true)
 	c.elections.turned(c.o.ID, s)
 	if found {
@@ -255,7 +265,7 @@ func (c *core) turned(s raft.SoftState) {
 
 // askAgain repeats the question of the readers that wait: a change of leader or term loses it.
 func (c *core) askAgain() {
-	if c.soft.Lead != raft.None && !(c.cut.single && c.soft.RaftState == raft.StateLeader) {
+	if c.soft.Lead != raft.None && !c.cut.unripe() {
 		c.reads.ask(c.rn, c.append.watch.now())
 	}
 }
@@ -263,7 +273,9 @@ func (c *core) askAgain() {
 // change applies a conf change that the apply thread has come to. It runs before raft learns that the
 // entry was applied.
 func (c *core) change(cc *raftpb.ConfChange) *raftpb.ConfState {
-	c.cut.single = false
+	c.cut.single, c.cut.alone = false, false
+	st := c.rn.BasicStatus()
+	c.cut.heard = st.GetCommit()
 	c.cut.update()
 	cs := c.rn.ApplyConfChange(cc)
 	c.cut.settle(c.o.ID, cs)

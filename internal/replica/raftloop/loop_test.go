@@ -511,8 +511,11 @@ func TestLearnerReads(t *testing.T) {
 		}
 		c.propose(1, "a")
 		c.has(2, "a")
-		if !c.nodes[1].loop.LocalRead() || c.nodes[2].loop.LocalRead() {
-			t.Error("the only voter reads alone, a learner never")
+		if c.nodes[1].loop.LocalRead() || c.nodes[2].loop.LocalRead() {
+			t.Error("reads alone though there is a learner")
+		}
+		if _, err := c.nodes[1].loop.ReadIndex(t.Context()); err != nil {
+			t.Error(err)
 		}
 		index, err := c.nodes[2].loop.ReadIndex(t.Context())
 		if err != nil || index != c.nodes[1].machine.index {
@@ -524,6 +527,57 @@ func TestLearnerReads(t *testing.T) {
 }
 
 // The founder's first entries are the conf changes that make it a member: it leads once they are applied.
+// TestPromotedBeforeItsLeaderKnows: a learner has applied its promotion and what came after it, and may acknowledge that
+// to clients, while the leader, which committed all of it alone, has applied none of it.
+func TestPromotedBeforeItsLeaderKnows(t *testing.T) {
+	within(t, 1, func(t *testing.T, c *cluster) {
+		leader, m := c.nodes[1].loop, c.nodes[1].machine
+		c.until("leads", leader.LocalRead)
+		c.add(2, &raftpb.ConfState{Voters: []uint64{1}})
+		change := func(typ raftpb.ConfChangeType) {
+			cc := &raftpb.ConfChange{Type: typ.Enum(), NodeId: new(uint64(2))}
+			if err := leader.ProposeConfChange(t.Context(), cc); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change(raftpb.ConfChangeAddLearnerNode)
+		c.propose(1, "a")
+		c.has(2, "a")
+		gate := make(chan struct{})
+		m.mu.Lock()
+		m.gate = gate
+		m.mu.Unlock()
+		change(raftpb.ConfChangeAddNode)
+		c.propose(1, "b")
+		c.has(2, "a", "b")
+		if got := m.applied(); len(got) != 1 || leader.LocalRead() {
+			t.Errorf("the leader's clients see %q, and it is taken for all: %v", got, leader.LocalRead())
+		}
+		close(gate)
+		c.has(1, "a", "b")
+
+		// The other way round: the removed one may still have heard of commits that the leader has not applied.
+		gate = make(chan struct{})
+		m.mu.Lock()
+		m.gate = gate
+		m.mu.Unlock()
+		change(raftpb.ConfChangeRemoveNode)
+		c.propose(1, "c")
+		c.propose(1, "d")
+		c.has(2, "a", "b", "c", "d")
+		gate <- struct{}{}
+		c.until("the removal is applied", func() bool { return len(leader.Progress()) == 1 })
+		if got := m.applied(); len(got) < 4 && leader.LocalRead() {
+			t.Errorf("reads alone at %q", got)
+		}
+		close(gate)
+		c.until("alone", leader.LocalRead)
+		if got := m.applied(); len(got) != 4 {
+			t.Errorf("reads alone at %q", got)
+		}
+	})
+}
+
 func TestFounding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(1))})
