@@ -194,9 +194,9 @@ func orNever(d time.Duration) time.Duration {
 	return d
 }
 
-func healthOptions(cfg *config.Config, log *zap.Logger, g prometheus.Gatherer) health.Options {
+func healthOptions(cfg *config.Config, log *zap.Logger, r *prometheus.Registry) health.Options {
 	return health.Options{
-		Timeout: requestGrace + 2*cfg.Raft.Election, Gatherer: g, Pprof: cfg.Monitoring.Pprof, Logger: log,
+		Timeout: requestGrace + 2*cfg.Raft.Election, Registry: r, Pprof: cfg.Monitoring.Pprof, Logger: log,
 	}
 }
 

@@ -64,9 +64,17 @@ type Options struct {
 	PersistCheckpoints bool
 }
 
+// Asked is what an entry asks for, and the name of that, empty where it asks for nothing that has one.
+type Asked struct {
+	Name    string
+	Request *pb.InternalRaftRequest
+}
+
 // Applier executes entries. One goroutine at a time calls it.
 type Applier struct {
 	State
+	// Last is what the last entry asked for; its request is used again for the next one.
+	Last  Asked
 	o     Options
 	batch *store.Batch
 	req   pb.InternalRaftRequest // the request of the entry at hand: half a kilobyte of pointers, used again
@@ -81,6 +89,7 @@ func New(s State, o Options) *Applier {
 // wanted tells whether somebody here waits for that ID: if nobody does, answers are not made. An error is fatal.
 func (a *Applier) Apply(e *raftpb.Entry, wanted func(id uint64) bool) (uint64, Result, error) {
 	defer a.mark(e)
+	a.Last = Asked{}
 	if len(e.Data) == 0 {
 		return 0, Result{}, nil
 	}
@@ -97,6 +106,7 @@ func (a *Applier) Apply(e *raftpb.Entry, wanted func(id uint64) bool) (uint64, R
 	if k == nil {
 		return id, Result{}, fmt.Errorf("%w: entry %d, %s", ErrUnknownRequest, e.GetIndex(), req)
 	}
+	a.Last = Asked{k.name, req}
 	if err := a.allowed(k, req); err != nil {
 		return id, Result{Err: err}, nil
 	}

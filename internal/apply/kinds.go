@@ -51,6 +51,14 @@ func kindOf(r *pb.InternalRaftRequest) *kind {
 	return nil
 }
 
+// NameOf gives the name of what a request asks for, "unknown" where it has none.
+func NameOf(r *pb.InternalRaftRequest) string {
+	if k := kindOf(r); k != nil {
+		return k.name
+	}
+	return "unknown"
+}
+
 // txnGrows tells whether either branch of a transaction, or of one nested in it, puts something.
 func txnGrows(t *pb.TxnRequest) bool {
 	return opsGrow(t.GetSuccess()) || opsGrow(t.GetFailure())

@@ -20,6 +20,7 @@ type KV struct {
 	reads    *reads
 	quota    *quota
 	reclaim  *reclaimer
+	slow     *slow
 	opsMax   int
 }
 
@@ -35,10 +36,21 @@ func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse
 	if err := checkRange(r); err != nil {
 		return nil, err
 	}
+	start := s.proposer.clock.Now()
+	resp, err := s.rangeNow(ctx, r)
+	s.slow.ranged(r, resp, s.proposer.clock.Now().Sub(start), err)
+	return resp, err
+}
+
+func (s *KV) rangeNow(ctx context.Context, r *pb.RangeRequest) (*wire.RangeResponse, error) {
 	if err := s.ready(ctx, r.Serializable); err != nil {
 		return nil, err
 	}
+	start := s.proposer.clock.Now()
 	v, res, err := s.read(ctx, apply.RangeOptions(r))
+	if s.slow.observe.Range != nil {
+		s.slow.observe.Range(err == nil, s.proposer.clock.Now().Sub(start))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,15 +163,10 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, erro
 		return nil, err
 	}
 	if onlyReads, serializable := readOnly(r); onlyReads {
-		if err := s.ready(ctx, serializable); err != nil {
-			return nil, err
-		}
-		resp, err := s.readTxn(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		s.fill(resp.Header)
-		return resp, nil
+		start := s.proposer.clock.Now()
+		resp, err := s.readTxn(ctx, r, serializable)
+		s.slow.readTxn(r, resp, s.proposer.clock.Now().Sub(start), err)
+		return resp, err
 	}
 	if err := s.quota.allow(txnCost(r)); err != nil {
 		return nil, err
@@ -174,13 +181,21 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, erro
 }
 
 // readTxn runs a transaction of ranges on the newest view, and, as read does, on the next one if a compaction was faster.
-func (s *KV) readTxn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, error) {
+func (s *KV) readTxn(ctx context.Context, r *pb.TxnRequest, serializable bool) (*wire.TxnResponse, error) {
+	if err := s.ready(ctx, serializable); err != nil {
+		return nil, err
+	}
 	for {
 		v := s.kv.View()
 		resp, err := apply.ReadTxn(ctx, v, r)
-		if !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
-			return resp, err
+		if errors.Is(err, mvcc.ErrCompacted) && s.kv.View() != v {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		s.fill(resp.Header)
+		return resp, nil
 	}
 }
 

@@ -3,10 +3,8 @@ package server
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
@@ -32,7 +30,7 @@ type machine struct {
 	results    []pending
 	// end is what the last applied run ended with.
 	end  atomic.Pointer[point]
-	slow slowApply
+	slow *slow
 }
 
 type mark struct{ index, term uint64 }
@@ -86,9 +84,9 @@ func (m *machine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChange) *r
 
 // applyRun executes normal entries, publishes them as one and only then lets anybody be answered.
 func (m *machine) applyRun(ents []*raftpb.Entry) error {
-	start := m.clock.Now()
 	m.mu.Lock()
 	m.results = m.results[:0]
+	start := m.clock.Now()
 	for _, e := range ents {
 		id, res, err := m.applier.Apply(e, m.waiters.wanted)
 		if err != nil {
@@ -101,6 +99,9 @@ func (m *machine) applyRun(ents []*raftpb.Entry) error {
 		if id != 0 {
 			m.results = append(m.results, pending{id, res})
 		}
+		now := m.clock.Now()
+		m.slow.entry(m.applier.Last, &res, now.Sub(start))
+		start = now
 	}
 	m.finish(ents[len(ents)-1])
 	for i := range m.results {
@@ -112,7 +113,7 @@ func (m *machine) applyRun(ents []*raftpb.Entry) error {
 			m.hooks.emptyEntry(e.GetTerm())
 		}
 	}
-	m.slow.note(m.clock.Now().Sub(start), len(ents))
+	m.slow.published(m.clock.Now().Sub(start))
 	return nil
 }
 
@@ -165,19 +166,3 @@ func (m *machine) Install(s *raftpb.Snapshot) error {
 
 // Snapshot gives the metadata of a snapshot for a follower that lags behind the log.
 func (m *machine) Snapshot() (*raftpb.Snapshot, error) { return m.hooks.snapshot() }
-
-// slowApply warns of runs that took longer than --warning-apply-duration an entry.
-type slowApply struct {
-	warn   time.Duration
-	stats  *applyStats
-	logger *zap.Logger
-}
-
-func (s *slowApply) note(took time.Duration, entries int) {
-	s.stats.observe(took, entries)
-	if s.warn <= 0 || took/time.Duration(entries) < s.warn {
-		return
-	}
-	s.stats.slow.Add(1)
-	s.logger.Warn("apply request took too long", zap.Duration("took", took), zap.Duration("expected-duration", s.warn), zap.Int("entries", entries))
-}

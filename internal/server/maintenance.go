@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/version"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/state/alarm"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/mvcc"
@@ -25,6 +26,8 @@ type Maintenance struct {
 	alarms  *alarm.Set
 	quota   *quota
 	kv      *mvcc.Store
+	clock   clock.Clock
+	observe *Observer
 	// moveTimeout bounds a transfer of leadership.
 	moveTimeout time.Duration
 }
@@ -57,6 +60,7 @@ func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 // Snapshot writes the store's file, as of now, to the writer that begin gives for its size and storage version. It holds
 // nobody up: the file is read in a transaction of its own.
 func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, storageVersion string) io.Writer) error {
+	start := s.clock.Now()
 	snap, err := s.store.Snapshot(ctx, s.machine.applied())
 	if err != nil {
 		return err
@@ -67,6 +71,9 @@ func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, stora
 		return err
 	}
 	_, err = snap.WriteTo(begin(snap.Size(), string(v)))
+	if s.observe.Backup != nil {
+		s.observe.Backup(s.clock.Now().Sub(start))
+	}
 	return err
 }
 
@@ -109,10 +116,12 @@ func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResp
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
+	start := s.clock.Now()
 	h, m, err := s.store.Hash(ctx)
 	if err != nil {
 		return nil, err
 	}
+	s.hashed(false, start)
 	resp := &pb.HashResponse{Header: s.headerPB(), Hash: h}
 	resp.Header.Revision = max(rev, m.Rev) // the file does not name the revision where no key is left
 	return resp, nil
@@ -140,8 +149,16 @@ func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.Hash
 		return nil, err
 	}
 	var err error
+	start := s.clock.Now()
 	resp.Hash, err = s.store.HashKV(ctx, resp.HashRevision, v.CompactRev())
+	s.hashed(true, start)
 	return resp, err
+}
+
+func (s *Maintenance) hashed(revisions bool, start time.Time) {
+	if s.observe.Hash != nil {
+		s.observe.Hash(revisions, s.clock.Now().Sub(start))
+	}
 }
 
 // IsLearner tells whether this member does not vote.

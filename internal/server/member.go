@@ -11,7 +11,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -22,7 +21,6 @@ import (
 	"keelson/internal/kit/vfs"
 	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
-	"keelson/internal/state/lease"
 	"keelson/internal/state/watch"
 )
 
@@ -51,16 +49,6 @@ func (d Deps) around(m raftloop.Machine) raftloop.Machine {
 		return m
 	}
 	return d.Machine(m)
-}
-
-// Observer is told how long things took. Nil fields are not called.
-type Observer struct {
-	LogSync     func(time.Duration)
-	StoreCommit func(time.Duration)
-	Apply       func(each time.Duration, entries int)
-	Leases      lease.Observer
-	// LeaseExpired is called for each lease whose end this member proposed.
-	LeaseExpired func()
 }
 
 // ErrRemoved is why a member stops that was removed from its cluster.
@@ -144,11 +132,11 @@ func (m *Member) wire() {
 	})
 	m.machine = &machine{
 		applier: applier, store: o.store, waiters: w, clock: d.Clock,
-		slow: slowApply{warn: cfg.Limits.WarnApply, stats: &applyStats{OnApply: d.Observe.Apply}, logger: d.Logger},
+		slow: &slow{warn: cfg.Limits.WarnApply, logger: d.Logger, observe: &m.deps.Observe},
 	}
 	m.machine.reached(o.applied)
 	sendables := &sendables{store: o.store, applied: m.machine.applied, clock: d.Clock, logger: d.Logger, ctx: m.life.ctx}
-	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap, id: o.id, fail: m.life.fail}
+	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap, id: o.id, fail: m.life.fail, clock: d.Clock, saved: d.Observe.SnapshotSaved, received: d.Observe.SnapshotReceived}
 	m.network = d.Network(NetworkParams{ID: o.id, ClusterID: o.clusterID, Receiver: recv})
 	lo := loopOptions(cfg, d, o.id, ids, m.life.fail)
 	lo.BeforeInstall = recv.saveReceived
@@ -158,9 +146,10 @@ func (m *Member) wire() {
 	p := &proposer{
 		loop: m.loop, waiters: w, clock: d.Clock, stats: stats,
 		election: cfg.Raft.Election, timeout: proposeGrace + 2*cfg.Raft.Election, bytesMax: int(cfg.Limits.RequestBytes),
+		observe:    &m.deps.Observe,
 		peerActive: func(id uint64) bool { return !m.network.ActiveSince(id).IsZero() },
 	}
-	r := &reads{loop: m.loop, clock: d.Clock, timeout: p.timeout, fresh: cfg.Raft.Election / 2}
+	r := &reads{loop: m.loop, clock: d.Clock, timeout: p.timeout, fresh: cfg.Raft.Election / 2, logger: d.Logger}
 	m.workers = workers{sendables: sendables, stats: stats}
 	m.serve(p, r)
 	m.employ(p, r)
@@ -173,18 +162,18 @@ func (m *Member) serve(p *proposer, r *reads) {
 	who := identity{id: o.id, clusterID: o.clusterID, loop: m.loop, view: o.state.KV.View}
 	q := newQuota(o.store, &o.diskFull, m.cfg.Storage.QuotaBytes)
 	m.workers.reclaimer = newReclaimer(m.machine, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
-	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, opsMax: int(m.cfg.Limits.TxnOps)}
+	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
 	m.Membership = &Membership{identity: who, cluster: o.state.Cluster, reads: r}
-	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, moveTimeout: m.cfg.Raft.Election}
+	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, moveTimeout: m.cfg.Raft.Election}
 }
 
 // employ makes the goroutines' owners.
 func (m *Member) employ(p *proposer, r *reads) {
 	o, d, cfg := m.data, m.deps, m.cfg
 	m.workers.snapshotter = &snapshotter{
-		fs: d.FS, dir: o.snap, keep: cfg.Storage.MaxSnapshots, every: cfg.Raft.SnapshotCount,
+		fs: d.FS, clock: d.Clock, saved: d.Observe.SnapshotSaved, dir: o.snap, keep: cfg.Storage.MaxSnapshots, every: cfg.Raft.SnapshotCount,
 		store: o.store, loop: m.loop, logger: d.Logger, fail: m.life.fail, wants: make(chan point, 1), turn: make(chan struct{}, 1),
 	}
 	m.workers.snapshotter.last.Store(o.recorded.index)

@@ -196,6 +196,7 @@ func newState(cfg *config.Config, d Deps, s *store.Store) apply.State {
 		Watch: watch.New(watch.Options{
 			Clock: d.Clock, ProgressInterval: cfg.Limits.WatchProgress, Logger: d.Logger,
 			FragmentBytes: int(cfg.Limits.RequestBytes) + fragmentOverheadBytes, Prev: valueAt(kv),
+			OnEvents: d.Observe.Events,
 		}, s),
 	}
 }
@@ -237,6 +238,7 @@ func (o *opened) walOptions(cfg *config.Config, d Deps) wal.Options {
 			}
 		},
 		SegmentBytes: d.SegmentBytes, MaxFiles: cfg.Storage.MaxWALs, NoSync: cfg.Storage.NoSync, Logger: d.Logger, Clock: d.Clock, OnFsync: d.Observe.LogSync,
+		OnWrite: d.Observe.LogWrite,
 	}
 }
 

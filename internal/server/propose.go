@@ -29,6 +29,7 @@ type proposer struct {
 	// peerActive tells whether the connection to a member is up.
 	peerActive func(id uint64) bool
 	stats      *proposalStats
+	observe    *Observer
 }
 
 // propose runs a request through the log and gives what apply made of it.
@@ -58,7 +59,9 @@ func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (ap
 			return apply.Result{}, p.explain(err, w.began)
 		}
 	}
-	return p.await(w)
+	r, err := p.await(w)
+	p.observe.request(apply.NameOf(req), err == nil || r.Err != nil, p.clock.Now().Sub(w.began))
+	return r, err
 }
 
 // await waits for the result of a proposal that was handed over, its deadline or the member's end.

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keelson/internal/kit/clock"
 	"keelson/internal/replica/raftloop"
 )
@@ -19,6 +21,10 @@ type reads struct {
 	fresh     time.Duration
 	confirmed atomic.Int64 // Unix nanoseconds of the last confirmation in confirmedTerm
 	term      atomic.Uint64
+	logger    *zap.Logger
+	// late counts questions that had no answer in time, failed those that ended otherwise without one; told is when the log last
+	// said so, in Unix nanoseconds.
+	late, failed, told atomic.Int64
 }
 
 // linearize returns once the published view is recent enough for a linearizable read.
@@ -30,12 +36,29 @@ func (r *reads) linearize(ctx context.Context) error {
 	defer cancel()
 	index, err := r.loop.ReadIndex(ctx)
 	if err != nil {
+		r.unanswered(err)
 		return explainRead(err, ErrTimeout)
 	}
 	if err := r.loop.WaitApplied(ctx, index); err != nil {
 		return explainRead(err, ErrTimeoutWaitAppliedIndex)
 	}
 	return nil
+}
+
+// unanswered counts a question without an answer. Readers share questions, so of all that end within a second, one is told.
+func (r *reads) unanswered(err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the reader gave up
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		r.failed.Add(1)
+		return
+	}
+	r.late.Add(1)
+	now, last := r.clock.Now().UnixNano(), r.told.Load()
+	if now-last >= int64(time.Second) && r.told.CompareAndSwap(last, now) {
+		r.logger.Warn("timed out waiting for read index response (local node might have slow network)", zap.Duration("timeout", r.timeout))
+	}
 }
 
 // lead tells whether this member leads, as confirmed by a majority a short while ago at most: less than half an

@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/cluster"
@@ -22,6 +23,9 @@ type receiver struct {
 	snapDir   string
 	id        uint64
 	fail      func(error)
+	clock     clock.Clock
+	// saved and received are told of each .snap file and each state file; nil: nobody wants to know.
+	saved, received func(snap.Times)
 }
 
 var _ Receiver = (*receiver)(nil)
@@ -33,8 +37,12 @@ func (r *receiver) Step(ctx context.Context, m *raftpb.Message) error { return r
 // that isn't there.
 func (r *receiver) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io.Reader) error {
 	md := m.GetSnapshot().GetMetadata()
-	if _, err := snap.ReceiveDB(r.fs, r.snapDir, md.GetIndex(), db); err != nil {
+	t, err := snap.ReceiveDB(r.fs, r.snapDir, md.GetIndex(), db, r.clock)
+	if err != nil {
 		return fmt.Errorf("server: receive the snapshot at index %d: %w", md.GetIndex(), err)
+	}
+	if r.received != nil {
+		r.received(t)
 	}
 	return r.loop.Step(ctx, m)
 }
@@ -43,9 +51,13 @@ func (r *receiver) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io
 // for, before the log gets its record.
 func (r *receiver) saveReceived(s *raftpb.Snapshot) error {
 	md := s.GetMetadata()
-	return snap.Save(r.fs, r.snapDir, snap.Snapshot{
+	t, err := snap.SaveTimed(r.fs, r.snapDir, snap.Snapshot{
 		Index: md.GetIndex(), Term: md.GetTerm(), ConfState: md.GetConfState(), Data: s.GetData(),
-	})
+	}, r.clock)
+	if err == nil && r.saved != nil {
+		r.saved(t)
+	}
+	return err
 }
 
 // OpenSnapshot gives the db file of an outgoing snapshot message.

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/cluster"
@@ -24,9 +25,11 @@ import (
 // is synced; then, behind a hard state that commits X, the record; only then do segments go.
 type snapshotter struct {
 	fs     vfs.FS
-	dir    string // member/snap
-	keep   uint   // .snap files, 0: all
-	every  uint64 // entries
+	clock  clock.Clock
+	saved  func(snap.Times) // nil: nobody wants to know
+	dir    string           // member/snap
+	keep   uint             // .snap files, 0: all
+	every  uint64           // entries
 	store  *store.Store
 	loop   *raftloop.Loop
 	logger *zap.Logger
@@ -105,7 +108,11 @@ func (s *snapshotter) make(ctx context.Context, p point) error {
 
 // save writes the .snap file of p.
 func (s *snapshotter) save(p point) error {
-	return snap.Save(s.fs, s.dir, snap.Snapshot{Index: p.index, Term: p.term, ConfState: p.state.Conf, Data: encodeV2(p.state)})
+	t, err := snap.SaveTimed(s.fs, s.dir, snap.Snapshot{Index: p.index, Term: p.term, ConfState: p.state.Conf, Data: encodeV2(p.state)}, s.clock)
+	if err == nil && s.saved != nil {
+		s.saved(t)
+	}
+	return err
 }
 
 // encodeV2 gives the membership as the JSON of the v2 store, which members up to 3.6 read from a .snap file and from

@@ -9,6 +9,7 @@ import (
 
 	"keelson/internal/kit/clock"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/mvcc"
 )
 
 // proposalStats counts proposals and leaders. All fields are atomics: anybody may read them.
@@ -50,27 +51,34 @@ func (s *proposalStats) watchLeader(ctx context.Context, loop *raftloop.Loop, c 
 // Stats is what a member counts of itself since its start.
 type Stats struct {
 	LeaderChanges, ProposalsPending, ProposalsFailed, SlowApplies, Leases, Members int64
+	// SlowReads and FailedReads count questions for a read index without an answer: in time, or at all.
+	SlowReads, FailedReads int64
+	// LateHeartbeats counts those that this member, leading, sent too late.
+	LateHeartbeats int64
+	// Installing is set while a snapshot from the leader replaces all state.
+	Installing bool
+	// Keys, CompactRev and Counts are those of the key space, ReadTxns what is open in the store.
+	Keys, CompactRev int64
+	Counts           *mvcc.Counts
+	ReadTxns         int
+	// Reached tells of each member of the cluster whether there is a connection to it; of this one it says yes.
+	Reached map[uint64]bool
 }
 
 // Stats gives the counts as of now.
 func (m *Member) Stats() Stats {
-	s := m.workers.stats
-	return Stats{
-		LeaderChanges: s.leaderChanges.Load(), ProposalsPending: s.pending.Load(), ProposalsFailed: s.failed.Load(),
-		SlowApplies: m.machine.slow.stats.slow.Load(), Leases: int64(m.Leases.table.Len()),
-		Members: int64(len(m.data.state.Cluster.State().Members)),
+	s, v := m.workers.stats, m.data.state.KV.View()
+	reached := map[uint64]bool{}
+	for _, p := range m.data.state.Cluster.State().Members {
+		reached[p.ID] = p.ID == m.data.id || !m.network.ActiveSince(p.ID).IsZero()
 	}
-}
-
-// applyStats counts what was applied.
-type applyStats struct {
-	slow atomic.Int64
-	// OnApply, if set, is told how long one entry took on average, and how many there were.
-	OnApply func(each time.Duration, entries int)
-}
-
-func (s *applyStats) observe(took time.Duration, entries int) {
-	if s.OnApply != nil {
-		s.OnApply(took/time.Duration(entries), entries)
+	return Stats{
+		Reached:       reached,
+		LeaderChanges: s.leaderChanges.Load(), ProposalsPending: s.pending.Load(), ProposalsFailed: s.failed.Load(),
+		SlowApplies: m.machine.slow.count.Load(), Leases: int64(m.Leases.table.Len()),
+		Members:   int64(len(reached)),
+		SlowReads: m.reads().late.Load(), FailedReads: m.reads().failed.Load(), LateHeartbeats: m.loop.LateHeartbeats(),
+		Installing: m.machine.installing.Load(),
+		Keys:       v.Keys(), CompactRev: v.CompactRev(), Counts: m.data.state.KV.Counts(), ReadTxns: m.data.store.OpenReadTxns(),
 	}
 }

@@ -37,8 +37,8 @@ type Member interface {
 type Options struct {
 	// Timeout bounds the reads of one check; it should be what a client's request gets.
 	Timeout time.Duration
-	// Gatherer is what /metrics shows.
-	Gatherer prometheus.Gatherer
+	// Registry is what /metrics shows; how often it does is counted there too.
+	Registry *prometheus.Registry
 	// Pprof serves Go's profiles.
 	Pprof  bool
 	Logger *zap.Logger
@@ -84,7 +84,7 @@ func (e *Edge) Version() http.Handler { return http.HandlerFunc(e.version) }
 
 func (e *Edge) checks(mux *http.ServeMux) {
 	mux.HandleFunc("/health", e.health)
-	mux.Handle("/metrics", promhttp.HandlerFor(e.options.Gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", promhttp.InstrumentMetricHandler(e.options.Registry, promhttp.HandlerFor(e.options.Registry, promhttp.HandlerOpts{})))
 	e.probes("livez", []check{e.serializableRead()}, mux)
 	e.probes("readyz", []check{e.noCorruption(), e.serializableRead(), e.linearizableRead(), e.noLearner()}, mux)
 }

@@ -42,7 +42,7 @@ func (p *patient) Range(ctx context.Context, r *pb.RangeRequest) (*wire.RangeRes
 }
 
 func edge(m Member) *Edge {
-	return New(m, Options{Timeout: time.Second, Gatherer: prometheus.NewRegistry(), Pprof: true, Logger: zap.NewNop()})
+	return New(m, Options{Timeout: time.Second, Registry: prometheus.NewRegistry(), Pprof: true, Logger: zap.NewNop()})
 }
 
 func ask(h http.Handler, method, path string) (code int, header http.Header, body string) {
@@ -137,7 +137,7 @@ func TestMetricsPortServesLess(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	r := prometheus.NewRegistry()
-	e := New(&patient{learner: true}, Options{Timeout: time.Second, Gatherer: r, Logger: zap.NewNop()})
+	e := New(&patient{learner: true}, Options{Timeout: time.Second, Registry: r, Logger: zap.NewNop()})
 	r.MustRegister(append(append(e.Collectors(), ProcessCollectors()...), Gates(map[string]bool{"X": true}, map[string]string{"X": "BETA"}))...)
 	h := e.Client()
 	ask(h, "GET", "/health")

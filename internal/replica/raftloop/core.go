@@ -236,6 +236,9 @@ func (c *core) ready(rd raft.Ready) {
 			if c.guard.withholds(m) {
 				continue
 			}
+			if m.GetType() == raftpb.MsgHeartbeat {
+				c.guard.beats.sent(c.o, m.GetTo(), c.append.watch.now())
+			}
 			if s := m.GetSnapshot(); s != nil {
 				c.log.pin(m.GetTo(), s.GetMetadata().GetIndex())
 			}
@@ -256,6 +259,7 @@ func (c *core) show() {
 func (c *core) turned(s raft.SoftState) {
 	found := s.Lead != raft.None && s.Lead != c.soft.Lead
 	c.soft, c.cut.leader = s, s.RaftState == raft.StateLeader
+	c.guard.beats.begin()
 	c.pump.retry(true)
 	c.elections.turned(c.o.ID, s)
 	if found {

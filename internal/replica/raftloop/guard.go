@@ -15,6 +15,7 @@ import (
 type guard struct {
 	stage stage
 	ticks int // of handing over, left
+	beats beats
 }
 
 type stage int

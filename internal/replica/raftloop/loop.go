@@ -182,7 +182,7 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 	}
 	l.core = &core{
 		o: &o, rn: rn, log: log, in: in, out: t, append: l.append, apply: l.apply, board: board,
-		commit: log.state.GetCommit(), pump: pump{in: in}, reads: reads{in: in, nextID: o.NextID},
+		commit: log.state.GetCommit(), pump: pump{in: in}, reads: reads{in: in, nextID: o.NextID, logger: o.Logger},
 		elections: elections{o: &o},
 	}
 	l.core.cut.term = log.state.GetTerm()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.uber.org/zap"
 )
 
 const (
@@ -33,6 +34,7 @@ type question struct {
 type reads struct {
 	in     *inbox
 	nextID func() uint64
+	logger *zap.Logger
 	rounds []*round // waiting, oldest first; rounds[i] has number first+i
 	first  uint64
 	asked  []question // oldest first
@@ -66,9 +68,14 @@ func (r *reads) ask(rn *raft.RawNode, now time.Duration) {
 
 // retry asks again when the newest question has no answer for long.
 func (r *reads) retry(rn *raft.RawNode, now time.Duration) {
-	if now-r.last >= readRetry {
-		r.ask(rn, now)
+	if len(r.rounds) == 0 || now-r.last < readRetry {
+		return
 	}
+	if n := len(r.asked); n > 0 {
+		r.logger.Warn("waiting for ReadIndex response took too long, retrying",
+			zap.Uint64("sent-request-id", r.asked[n-1].id), zap.Duration("retry-timeout", readRetry))
+	}
+	r.ask(rn, now)
 }
 
 // answer serves the readers of a read state. States with another context are late answers to rounds

@@ -42,6 +42,8 @@ type Store struct {
 	// cut is the newest compact revision that chains were cut for, set before the first cut. A load leaves its
 	// views of before with a cut above all revisions, and starts another.
 	cut *atomic.Int64
+
+	counts Counts
 }
 
 // grave is a tombstone that waits for its compaction.

@@ -11,6 +11,7 @@ import (
 // sort options and filters are left unread. The result has no rows of its own, and Count and More as Range answers
 // them. An error of f ends the walk and is given back as it is.
 func (v *View) Walk(ctx context.Context, o RangeOptions, chunkKeys, chunkBytes int, f func(kvs [][]byte) error) (RangeResult, error) {
+	v.s.counts.Ranges.Add(1)
 	o.Order, o.Target = SortNone, ByKey
 	o.MinMod, o.MaxMod, o.MinCreate, o.MaxCreate = 0, 0, 0, 0
 	if o.CountOnly || one(o.End) {

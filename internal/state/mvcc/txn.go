@@ -13,6 +13,7 @@ import (
 type Txn struct {
 	s       *Store
 	changes []Change
+	done    int // operations so far
 }
 
 // Begin starts the store's one transaction.
@@ -35,6 +36,8 @@ func (t *Txn) next() schema.Revision {
 
 // Get gives the key's newest encoded KeyValue; ok is false where it is not live.
 func (t *Txn) Get(key []byte) (kv []byte, ok bool) {
+	t.done++
+	t.s.counts.Ranges.Add(1)
 	e := t.s.tree.root.get(text(key))
 	if e == nil {
 		return nil, false
@@ -45,6 +48,8 @@ func (t *Txn) Get(key []byte) (kv []byte, ok bool) {
 // Range reads at Rev, or at an older revision. Values that left memory are read from the history at once: the
 // one place where the writer may wait for the disk.
 func (t *Txn) Range(o RangeOptions) (RangeResult, error) {
+	t.done++
+	t.s.counts.Ranges.Add(1)
 	st := t.s.at(t.Rev())
 	return st.read(context.Background(), o)
 }
@@ -53,6 +58,9 @@ func (t *Txn) Range(o RangeOptions) (RangeResult, error) {
 // key was not live.
 func (t *Txn) Put(key, value []byte, leaseID int64) (rev int64, prev []byte) {
 	s := t.s
+	t.done++
+	s.counts.Puts.Add(1)
+	s.counts.PutBytes.Add(int64(len(key) + len(value)))
 	at := t.next()
 	next := wire.KeyValue{Key: key, Value: value, Create: at.Main, Mod: at.Main, Version: 1, Lease: leaseID}
 	var old *version
@@ -92,6 +100,8 @@ func (t *Txn) Put(key, value []byte, leaseID int64) (rev int64, prev []byte) {
 // encoded KeyValues. Where there is none nothing is written.
 func (t *Txn) DeleteRange(key, end []byte) (n int64, prevs [][]byte) {
 	s := t.s
+	t.done++
+	s.counts.Deletes.Add(1)
 	if one(end) {
 		if e := s.tree.root.get(text(key)); e != nil && e.live() {
 			return 1, [][]byte{t.delete(string(key), e)}
@@ -141,6 +151,9 @@ func (t *Txn) delete(key string, e *entry) (prev []byte) {
 func (t *Txn) End() []Change {
 	changes := t.changes
 	t.changes = nil
+	if t.done > 1 {
+		t.s.counts.Txns.Add(1)
+	}
 	if len(changes) > 0 {
 		t.s.rev++
 	}

@@ -22,6 +22,7 @@ func (v *View) Keys() int64 { return v.live }
 // Range reads as o says. It answers ErrCompacted and ErrFutureRev for revisions it cannot see; other
 // errors are the context's and the history's.
 func (v *View) Range(ctx context.Context, o RangeOptions) (RangeResult, error) {
+	v.s.counts.Ranges.Add(1)
 	return v.read(ctx, o)
 }
 

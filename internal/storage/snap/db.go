@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 )
 
@@ -22,20 +24,22 @@ func HasDB(fsys vfs.FS, dir string, index uint64) bool {
 	return err == nil
 }
 
-// ReceiveDB writes all of r to DBPath(dir, index), durable when it returns, and gives its length.
-func ReceiveDB(fsys vfs.FS, dir string, index uint64, r io.Reader) (int64, error) {
+// ReceiveDB writes all of r to DBPath(dir, index), durable when it returns, and tells how long that took.
+func ReceiveDB(fsys vfs.FS, dir string, index uint64, r io.Reader, c clock.Clock) (t Times, err error) {
+	start := c.Now()
 	name := fsys.OSPath(DBPath(dir, index))
-	n, err := receive(name, r)
-	if err != nil {
-		return n, fmt.Errorf("snap: receive %s: %w", name, err)
+	if t.Sync, err = receive(name, r, c); err != nil {
+		return t, fmt.Errorf("snap: receive %s: %w", name, err)
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return n, fmt.Errorf("snap: sync %s: %w", dir, err)
+		return t, fmt.Errorf("snap: sync %s: %w", dir, err)
 	}
-	return n, nil
+	t.Took = c.Now().Sub(start)
+	return t, nil
 }
 
-func receive(name string, r io.Reader) (n int64, err error) {
+// receive writes r to a file and tells how long its sync took.
+func receive(name string, r io.Reader, c clock.Clock) (sync time.Duration, err error) {
 	dir := filepath.Dir(name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return 0, err
@@ -44,8 +48,10 @@ func receive(name string, r io.Reader) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if n, err = io.Copy(f, r); err == nil {
+	if _, err = io.Copy(f, r); err == nil {
+		start := c.Now()
 		err = f.Sync()
+		sync = c.Now().Sub(start)
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), name)
@@ -53,7 +59,7 @@ func receive(name string, r io.Reader) (n int64, err error) {
 	if err != nil {
 		err = errors.Join(err, os.Remove(f.Name()))
 	}
-	return n, err
+	return sync, err
 }
 
 // CleanTemp removes what was not finished in dir, and received state files of an index below that of the

@@ -19,11 +19,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 )
 
@@ -52,36 +54,51 @@ type Snapshot struct {
 	Data        []byte
 }
 
+// Times is how long a file took to become durable: in all, and for its parts.
+type Times struct{ Took, Encode, Sync time.Duration }
+
 // Save writes s into dir, durable when it returns.
 func Save(fsys vfs.FS, dir string, s Snapshot) error {
-	b, err := Encode(s)
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(dir, fmt.Sprintf("%016x-%016x%s", s.Term, s.Index, suffix))
-	temp := filepath.Join(dir, fmt.Sprintf("tmp-%016x-%016x", s.Term, s.Index))
-	if err := write(fsys, temp, b); err != nil {
-		return fmt.Errorf("snap: write %s: %w", name, err)
-	}
-	if err := fsys.Rename(temp, name); err != nil {
-		return fmt.Errorf("snap: %w", err)
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("snap: sync %s: %w", dir, err)
-	}
-	return nil
+	_, err := SaveTimed(fsys, dir, s, clock.System)
+	return err
 }
 
-func write(fsys vfs.FS, name string, b []byte) error {
+// SaveTimed is Save that tells how long it took.
+func SaveTimed(fsys vfs.FS, dir string, s Snapshot, c clock.Clock) (t Times, err error) {
+	start := c.Now()
+	b, err := Encode(s)
+	if err != nil {
+		return t, err
+	}
+	t.Encode = c.Now().Sub(start)
+	name := filepath.Join(dir, fmt.Sprintf("%016x-%016x%s", s.Term, s.Index, suffix))
+	temp := filepath.Join(dir, fmt.Sprintf("tmp-%016x-%016x", s.Term, s.Index))
+	if t.Sync, err = write(fsys, temp, b, c); err != nil {
+		return t, fmt.Errorf("snap: write %s: %w", name, err)
+	}
+	if err := fsys.Rename(temp, name); err != nil {
+		return t, fmt.Errorf("snap: %w", err)
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return t, fmt.Errorf("snap: sync %s: %w", dir, err)
+	}
+	t.Took = c.Now().Sub(start)
+	return t, nil
+}
+
+// write makes a file durable and tells how long its sync took.
+func write(fsys vfs.FS, name string, b []byte, c clock.Clock) (sync time.Duration, err error) {
 	f, err := fsys.Create(name, fileMode)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = f.WriteAt(b, 0)
 	if err == nil {
+		start := c.Now()
 		err = f.Sync()
+		sync = c.Now().Sub(start)
 	}
-	return errors.Join(err, f.Close())
+	return sync, errors.Join(err, f.Close())
 }
 
 // Load reads the newest .snap file in dir for whose index and term matching says yes. Damaged ones are

@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/storage/schema"
 )
@@ -152,11 +153,11 @@ func TestSaveLoadPurge(t *testing.T) {
 func TestReceiveAndClean(t *testing.T) {
 	dir := t.TempDir()
 	for _, index := range []uint64{5, 0xab} {
-		if n, err := ReceiveDB(vfs.OS, dir, index, strings.NewReader("a state file")); err != nil || n != 12 {
-			t.Fatalf("ReceiveDB = %d, %v", n, err)
+		if _, err := ReceiveDB(vfs.OS, dir, index, strings.NewReader("a state file"), clock.System); err != nil {
+			t.Fatalf("ReceiveDB: %v", err)
 		}
 	}
-	if _, err := ReceiveDB(vfs.OS, dir, 6, io.MultiReader(strings.NewReader("part"), failing{})); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := ReceiveDB(vfs.OS, dir, 6, io.MultiReader(strings.NewReader("part"), failing{}), clock.System); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("ReceiveDB of a broken stream: %v", err)
 	}
 	for _, name := range []string{"db", "tmp123", "db.tmp.77", "0000000000000001-0000000000000005.snap", "other"} {

@@ -61,9 +61,10 @@ func (s *Store) takeAndCommit(force bool, spare []*Batch) (l load, ok, waiting b
 		return l, ok, waiting
 	}
 	start := s.o.Clock.Now()
+	var times CommitTimes
 	f, err := s.files.acquire()
 	if err == nil {
-		err = s.commit(f, &l)
+		times, err = s.commit(f, &l)
 		err = errors.Join(err, s.files.release(f))
 	}
 	if err != nil {
@@ -73,14 +74,15 @@ func (s *Store) takeAndCommit(force bool, spare []*Batch) (l load, ok, waiting b
 		return l, true, false
 	}
 	if s.o.OnCommit != nil {
-		s.o.OnCommit(s.o.Clock.Now().Sub(start))
+		times.Took = s.o.Clock.Now().Sub(start)
+		s.o.OnCommit(times)
 	}
 	s.queue.committed(l)
 	return l, true, false
 }
 
-// commit writes l in one transaction and publishes the new mark.
-func (s *Store) commit(f *file, l *load) (err error) {
+// commit writes l in one transaction and publishes the new mark. It tells what bolt's stages took.
+func (s *Store) commit(f *file, l *load) (times CommitTimes, err error) {
 	mark := s.Committed()
 	// A panic of bolt's leaves its locks held; it is disarmed by the assignment after the transaction.
 	f.stuck.Store(true)
@@ -102,20 +104,22 @@ func (s *Store) commit(f *file, l *load) (err error) {
 			return err
 		}
 		mark = w.mark
+		stats := tx.Stats()
+		times = CommitTimes{Rebalance: stats.GetRebalanceTime(), Spill: stats.GetSpillTime(), Write: stats.GetWriteTime()}
 		return nil
 	})
 	if corrupt := (*CorruptError)(nil); !errors.As(err, &corrupt) {
 		f.stuck.Store(false)
 	}
 	if err != nil {
-		return fmt.Errorf("store: commit %d batches up to index %d: %w", len(l.batches), mark.Index, err)
+		return times, fmt.Errorf("store: commit %d batches up to index %d: %w", len(l.batches), mark.Index, err)
 	}
 	if s.o.AfterCommit != nil {
 		s.o.AfterCommit()
 	}
 	s.mark.Store(&mark)
 	s.measure(f)
-	return nil
+	return times, nil
 }
 
 // measure publishes the file's sizes.

@@ -62,10 +62,13 @@ type Options struct {
 	// OnFail is called once, by the store's goroutine, with the error that ended the store.
 	OnFail func(error)
 	// OnCommit is told how long each commit took.
-	OnCommit func(time.Duration)
+	OnCommit func(CommitTimes)
 	// BeforeCommit and AfterCommit are points for tests to crash at.
 	BeforeCommit, AfterCommit func()
 }
+
+// CommitTimes is how long a commit took in all, and what bolt took of it for its three stages.
+type CommitTimes struct{ Took, Rebalance, Spill, Write time.Duration }
 
 func (o *Options) setDefaults() error {
 	switch o.FreelistType {
