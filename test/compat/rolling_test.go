@@ -18,8 +18,8 @@ func TestRollingRestart(t *testing.T) {
 	errors := map[string]int{}
 	for _, p := range []process.Program{stock(t, "etcd37"), ours(t)} {
 		failed := rollingRestart(t, p)
-		for _, err := range failed[:min(len(failed), 10)] {
-			t.Logf("%s: %v", p.Name, err)
+		for _, f := range failed[:min(len(failed), 10)] {
+			t.Logf("%s: %v", p.Name, f)
 		}
 		errors[p.Name] = len(failed)
 	}
@@ -29,7 +29,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 }
 
-func rollingRestart(t *testing.T, p process.Program) []error {
+func rollingRestart(t *testing.T, p process.Program) []process.Failure {
 	t.Helper()
 	all := process.Cluster(t, []process.Program{p, p, p})
 	for _, m := range all {

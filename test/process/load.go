@@ -24,7 +24,7 @@ const (
 type Load struct {
 	// Failed is what clients saw instead of an acknowledgement; Slowest the longest time that an acknowledged put took.
 	// Both are for after Stop.
-	Failed  []error
+	Failed  []Failure
 	Slowest time.Duration
 
 	prefix string
@@ -34,6 +34,17 @@ type Load struct {
 	mu    sync.Mutex // guards the rest, and the results while puts are under way
 	acked []int
 	begun int
+}
+
+// Failure is one put that was not acknowledged.
+type Failure struct {
+	Began time.Time
+	Took  time.Duration
+	Err   error
+}
+
+func (f Failure) String() string {
+	return fmt.Sprintf("begun %s, after %v: %v", f.Began.Format("15:04:05.000"), f.Took.Round(time.Millisecond), f.Err)
 }
 
 // StartLoad begins to put rate keys a second under prefix.
@@ -74,7 +85,7 @@ func (l *Load) put(c *clientv3.Client) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if err != nil {
-			l.Failed = append(l.Failed, fmt.Errorf("put %d, begun %s, after %v: %w", n, began.Format("15:04:05.000"), took.Round(time.Millisecond), err))
+			l.Failed = append(l.Failed, Failure{began, took, err})
 			return
 		}
 		l.acked = append(l.acked, n)

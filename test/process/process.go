@@ -4,14 +4,17 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +23,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 const (
@@ -56,11 +60,29 @@ type Member struct {
 	Bare       bool
 	// WorkDir is where the process runs, an empty folder of its own.
 	WorkDir string
+	// Place is where the process runs, nil for this machine itself.
+	Place *Place
 
 	t       testing.TB
 	initial string
 	run     *run
 	logs    []string
+}
+
+// Place is somewhere to run a program: another network, another root directory.
+type Place struct {
+	// Enter is what comes before a command that runs there.
+	Enter []string
+	// Dial connects from there.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// command makes a command that runs in the place.
+func (p *Place) command(args ...string) *exec.Cmd {
+	if p != nil {
+		args = append(slices.Clone(p.Enter), args...)
+	}
+	return exec.Command(args[0], args[1:]...)
 }
 
 // run is one life of a member's process.
@@ -126,7 +148,7 @@ func (m *Member) Start() {
 	}
 	defer f.Close()
 	m.logs = append(m.logs, log)
-	cmd := exec.Command(m.Program.Path("etcd"), m.args()...)
+	cmd := m.Place.command(append([]string{m.Program.Path("etcd")}, m.args()...)...)
 	cmd.Dir = m.WorkDir
 	cmd.Env = append(environ(), m.Env...)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = f, f, owned()
@@ -289,6 +311,9 @@ func (m *Member) finish() {
 // HTTP gets a path of the client port. A status other than 200 is an error.
 func (m *Member) HTTP(path string) (string, error) {
 	c := http.Client{Timeout: Patience}
+	if m.Place != nil {
+		c.Transport = &http.Transport{DialContext: m.Place.Dial, DisableKeepAlives: true}
+	}
 	r, err := c.Get("http://" + m.ClientAddr + path)
 	if err != nil {
 		return "", err
@@ -321,20 +346,38 @@ func (m *Member) Metric(name string) float64 {
 	return 0
 }
 
-// Client connects to the member alone; the connection ends with the test.
+// Client connects to the member alone, from where it runs; the connection ends with the test.
 func (m *Member) Client() *clientv3.Client {
 	m.t.Helper()
-	return Dial(m.t, m)
+	return DialFrom(m.t, m.Place, m)
 }
 
 // Dial connects to several members; the connection ends with the test.
 func Dial(t testing.TB, members ...*Member) *clientv3.Client {
 	t.Helper()
-	var endpoints []string
-	for _, m := range members {
-		endpoints = append(endpoints, "http://"+m.ClientAddr)
+	return DialFrom(t, nil, members...)
+}
+
+const (
+	// pingTime is how soon a client looks whether a silent member is still there, and pingWait what it gets to answer.
+	pingTime = 2 * time.Second
+	pingWait = time.Second
+)
+
+// DialFrom is Dial from a place; nil is this machine. Such a client finds out when a member falls silent.
+func DialFrom(t testing.TB, from *Place, members ...*Member) *clientv3.Client {
+	t.Helper()
+	cfg := clientv3.Config{Logger: zap.NewNop()}
+	if from != nil {
+		cfg.DialKeepAliveTime, cfg.DialKeepAliveTimeout = pingTime, pingWait
+		cfg.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return from.Dial(ctx, "tcp", address)
+		})}
 	}
-	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	for _, m := range members {
+		cfg.Endpoints = append(cfg.Endpoints, "http://"+m.ClientAddr)
+	}
+	c, err := clientv3.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
@@ -73,11 +74,21 @@ func Tool(t testing.TB, path, input string, env []string, args ...string) Outcom
 	return Outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// Ctl runs the etcdctl of the member's own program against it and gives what it printed; a status other than 0 fails
-// the test.
+// TryCtl runs the etcdctl of the member's own program against it, where it runs, and gives how that ended.
+func (m *Member) TryCtl(args ...string) Outcome {
+	m.t.Helper()
+	path := m.Program.Path("etcdctl")
+	if m.Place != nil {
+		args = append(append(slices.Clone(m.Place.Enter[1:]), path), args...)
+		path = m.Place.Enter[0]
+	}
+	return Tool(m.t, path, "", []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+}
+
+// Ctl is TryCtl where a status other than 0 fails the test. It gives what was printed.
 func (m *Member) Ctl(args ...string) string {
 	m.t.Helper()
-	o := Tool(m.t, m.Program.Path("etcdctl"), "", []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+	o := m.TryCtl(args...)
 	if o.Status != 0 {
 		m.t.Fatalf("etcdctl %v: status %d: %s%s", args, o.Status, o.Stdout, o.Stderr)
 	}
