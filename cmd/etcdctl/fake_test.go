@@ -24,6 +24,8 @@ type fake struct {
 	alarms bool
 	addr   string
 	txn    *pb.TxnRequest // the last one
+	blobs  [][]byte       // what Snapshot sends before it ends with ended
+	ended  error
 }
 
 // startFake serves a fake on a loopback port until the test ends.

@@ -24,7 +24,6 @@ func notYet() []string {
 		"migrate",
 		"move-leader",
 		"role",
-		"snapshot",
 		"user",
 	}
 }

@@ -13,21 +13,34 @@ import (
 // Founders reads --initial-cluster: the peer URLs of every member by its name, this member among them. It is called at a
 // first start, before anything is created; a later start goes by its data. The error says what to change.
 func (c *Config) Founders() (types.URLsMap, error) {
-	text := c.Cluster.Initial
-	if text == "" {
+	if c.Cluster.Initial == "" {
 		return types.URLsMap{c.Member.Name: slices.Clone(c.Cluster.AdvertisePeer)}, nil
 	}
-	members, err := parseMembers(text)
+	members, err := c.Cluster.Founders(c.Member.Name)
 	if err != nil {
 		return nil, err
 	}
-	mine, ok := members[c.Member.Name]
+	for _, urls := range members {
+		if err := checkPlain("--initial-cluster", urls); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
+}
+
+// Founders reads Initial, which must name the member called name with the URLs of AdvertisePeer.
+func (c *Cluster) Founders(name string) (types.URLsMap, error) {
+	members, err := parseMembers(c.Initial)
+	if err != nil {
+		return nil, err
+	}
+	mine, ok := members[name]
 	if !ok {
 		return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration: --initial-cluster names %s; set --name to one of them, or add %s=%s",
-			c.Member.Name, strings.Join(sortedKeys(members), ", "), c.Member.Name, c.Cluster.AdvertisePeer)
+			name, strings.Join(sortedKeys(members), ", "), name, c.AdvertisePeer)
 	}
-	if !c.sameURLs(mine, c.Cluster.AdvertisePeer) {
-		return nil, fmt.Errorf("--initial-cluster has %s=%s but --initial-advertise-peer-urls has %s: make the two the same", c.Member.Name, mine, c.Cluster.AdvertisePeer)
+	if !c.sameURLs(mine, c.AdvertisePeer) {
+		return nil, fmt.Errorf("--initial-cluster has %s=%s but --initial-advertise-peer-urls has %s: make the two the same", name, mine, c.AdvertisePeer)
 	}
 	return members, nil
 }
@@ -50,9 +63,6 @@ func parseMembers(text string) (types.URLsMap, error) {
 		if u.Scheme == "http" && u.Hostname() == "" {
 			return nil, fmt.Errorf("--initial-cluster, member %s: %s has no host that others could reach", name, u)
 		}
-		if err := checkPlain("--initial-cluster", types.URLs{*u}); err != nil {
-			return nil, err
-		}
 		if other, taken := owner[u.String()]; taken {
 			return nil, fmt.Errorf("--initial-cluster has duplicate url %s (members %s and %s): give every member its own", u, other, name)
 		}
@@ -66,14 +76,14 @@ func parseMembers(text string) (types.URLsMap, error) {
 }
 
 // sameURLs compares two sorted lists, first as they are written and then, if it can, by what their hosts resolve to.
-func (c *Config) sameURLs(a, b types.URLs) bool {
+func (c *Cluster) sameURLs(a, b types.URLs) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	if a.String() == b.String() {
 		return true
 	}
-	if c.Cluster.Resolve == nil {
+	if c.Resolve == nil {
 		return false
 	}
 	rest := slices.Clone(b)
@@ -87,7 +97,7 @@ func (c *Config) sameURLs(a, b types.URLs) bool {
 	return true
 }
 
-func (c *Config) sameURL(a, b url.URL) bool {
+func (c *Cluster) sameURL(a, b url.URL) bool {
 	if a.String() == b.String() {
 		return true
 	}
@@ -99,11 +109,11 @@ func (c *Config) sameURL(a, b url.URL) bool {
 }
 
 // addresses is a host's IP addresses, or none where it has none.
-func (c *Config) addresses(host string) []string {
+func (c *Cluster) addresses(host string) []string {
 	if ip := net.ParseIP(host); ip != nil {
 		return []string{ip.String()}
 	}
-	found, err := c.Cluster.Resolve(host)
+	found, err := c.Resolve(host)
 	if err != nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -56,8 +57,9 @@ type checker struct {
 // windowPages is how many pages are read together once two in a row were asked for (128 KiB of 4 KiB pages).
 const windowPages = 32
 
-// checkFile checks the structure of the bolt file at path while holding its lock. It costs a few µs a page.
-func checkFile(path string) (err error) {
+// checkFile checks the structure of the bolt file at path while holding its lock, for which it waits at most wait (0:
+// for ever). It costs a few µs a page.
+func checkFile(path string, wait time.Duration) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -65,7 +67,7 @@ func checkFile(path string) (err error) {
 	if info.Size() < 2*int64(os.Getpagesize()) {
 		return &CorruptError{File: path, Offset: info.Size(), Reason: "the file ends before its second page"}
 	}
-	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: lockWait})
+	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: wait})
 	if err != nil {
 		return err
 	}

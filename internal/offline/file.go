@@ -1,0 +1,178 @@
+// Package offline works on the files of members that do not run, for etcdutl: it tells what a saved snapshot holds,
+// makes data directories from one, defragments a state file, hashes its keys, and moves its storage version.
+//
+// Nothing here talks to a member. A file that a running member has locked is refused (ErrInUse of package store). What
+// is only read is never changed, and what is written appears whole or not at all: it is made under another name,
+// synced, and renamed last.
+package offline
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keelson/internal/storage/store"
+)
+
+var (
+	// ErrNoHash is returned when a snapshot to restore has no checksum behind it.
+	ErrNoHash = errors.New("snapshot missing hash but --skip-hash-check=false")
+	// ErrFutureRev is returned when a revision is asked for that the file has not reached. The text is etcd's.
+	ErrFutureRev = errors.New("mvcc: required revision is a future revision")
+	// ErrCompacted is returned when a revision is asked for that was compacted. The text is etcd's.
+	ErrCompacted = errors.New("mvcc: required revision has been compacted")
+)
+
+// waitForSnapshot is how long a snapshot that another process has locked is waited for: nobody writes to one.
+const waitForSnapshot = time.Second
+
+// dirMode is the mode of the directories that are made, etcd's.
+const dirMode = 0o700
+
+// sectorBytes divides the size of every page: a file that is a checksum longer than a multiple of it has one.
+const sectorBytes = 512
+
+// hashed tells whether a file of size bytes ends with a checksum.
+func hashed(size int64) bool { return size%sectorBytes == sha256.Size }
+
+// source is a snapshot, or a state file, that is read.
+type source struct {
+	*store.ReadOnly
+	path string
+	// bytes is its length without the checksum.
+	bytes  int64
+	hashed bool
+}
+
+// openSource opens the file at path for reading. A checksum behind it must match unless skip is set.
+func openSource(path string, wait time.Duration, skip bool) (*source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file: give the path of a snapshot, or of member/snap/db in a data directory", path)
+	}
+	s := &source{path: path, bytes: info.Size(), hashed: hashed(info.Size())}
+	if s.hashed {
+		s.bytes -= sha256.Size
+	}
+	if s.hashed && !skip {
+		if err := s.checkSum(); err != nil {
+			return nil, err
+		}
+	}
+	if s.ReadOnly, err = store.OpenReadOnly(path, wait); err != nil {
+		return nil, explain(path, err)
+	}
+	return s, nil
+}
+
+// checkSum compares the bytes with the checksum behind them.
+func (s *source) checkSum() error {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.CopyN(h, f, s.bytes); err != nil {
+		return fmt.Errorf("read %s: %w", s.path, err)
+	}
+	var want [sha256.Size]byte
+	if _, err := io.ReadFull(f, want[:]); err != nil {
+		return fmt.Errorf("read the checksum of %s: %w", s.path, err)
+	}
+	if got := h.Sum(nil); string(got) != string(want[:]) {
+		return fmt.Errorf("expected sha256 %x, got %x: snapshot %s was damaged after it was taken; use another copy, or take a new one", want, got, s.path)
+	}
+	return nil
+}
+
+// explain says of an error of package store what to do about a file that is none of a member's directory.
+func explain(path string, err error) error {
+	var damage *store.CorruptError
+	switch {
+	case errors.As(err, &damage):
+		at := ""
+		if damage.Offset >= 0 {
+			at = fmt.Sprintf(" at byte %d", damage.Offset)
+		}
+		return fmt.Errorf("%s is damaged%s: %s; use another copy, or take a new snapshot from a member that runs: %w", path, at, damage.Reason, errDamaged)
+	case errors.Is(err, store.ErrInUse):
+		return fmt.Errorf("%s is in use by a running member: stop it first, or use a snapshot (etcdctl snapshot save): %w", path, store.ErrInUse)
+	}
+	return err
+}
+
+// errDamaged ends the text of an error about a damaged file.
+var errDamaged = errors.New("not usable")
+
+// Status is what a saved snapshot holds. The names are those of etcdutl's JSON.
+type Status struct {
+	// Hash is CRC-32C over everything in the file.
+	Hash     uint32 `json:"hash"`
+	Revision int64  `json:"revision"`
+	// TotalKey is the number of live keys, TotalSize the length of the database in bytes.
+	TotalKey  int   `json:"totalKey"`
+	TotalSize int64 `json:"totalSize"`
+	// Version is the storage version; empty where an etcd older than 3.6 took the snapshot.
+	Version string `json:"version"`
+}
+
+// SnapshotStatus reads the snapshot at path, whole.
+func SnapshotStatus(ctx context.Context, path string) (Status, error) {
+	s, err := openSource(path, waitForSnapshot, false)
+	if err != nil {
+		return Status{}, err
+	}
+	defer s.Close()
+	sum, err := s.Summary(ctx)
+	if err != nil {
+		return Status{}, explain(path, err)
+	}
+	return Status{Hash: sum.Hash, Revision: sum.Rev, TotalKey: sum.Keys, TotalSize: sum.Size, Version: sum.Version}, nil
+}
+
+// HashKV is the hash of the keys and their history in a file. The names are those of etcdutl's JSON.
+type HashKV struct {
+	Hash uint32 `json:"hash"`
+	// HashRevision is the revision up to which was hashed, CompactRevision where history starts (-1: never compacted).
+	HashRevision    int64 `json:"hashRevision"`
+	CompactRevision int64 `json:"compactRevision"`
+}
+
+// HashFile hashes the file at path up to rev, as a member with this file would answer; 0 means the newest revision.
+// Another process is waited for at most wait (0: for ever).
+func HashFile(ctx context.Context, path string, rev int64, wait time.Duration) (HashKV, error) {
+	s, err := openSource(path, wait, false)
+	if err != nil {
+		return HashKV{}, err
+	}
+	defer s.Close()
+	last, compacted, err := s.Revisions()
+	if err != nil {
+		return HashKV{}, explain(path, err)
+	}
+	switch {
+	case rev == 0:
+		rev = last
+	case rev > last:
+		return HashKV{}, ErrFutureRev
+	case rev > 0 && rev < compacted:
+		return HashKV{}, ErrCompacted
+	}
+	hash, err := s.HashKV(ctx, rev, compacted)
+	if err != nil {
+		return HashKV{}, explain(path, err)
+	}
+	return HashKV{Hash: hash, HashRevision: rev, CompactRevision: compacted}, nil
+}
+
+// statePath names the state file of a data directory.
+func statePath(dataDir string) string { return filepath.Join(dataDir, "member", "snap", "db") }
