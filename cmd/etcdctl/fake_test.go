@@ -207,8 +207,12 @@ func (f *fake) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberLis
 	}}, nil
 }
 
-func (f *fake) Alarm(context.Context, *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+func (f *fake) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	a := &pb.AlarmResponse{Header: header()}
+	if r.Action == pb.AlarmRequest_DEACTIVATE {
+		a.Alarms = []*pb.AlarmMember{{MemberID: r.MemberID, Alarm: r.Alarm}}
+		return a, nil
+	}
 	if f.alarms {
 		a.Alarms = []*pb.AlarmMember{
 			{MemberID: 0x8e9e05c52164694d, Alarm: pb.AlarmType_NOSPACE},

@@ -31,7 +31,7 @@ func goldenCases() []string {
 		`lease timetolive 7a5b000000c0ffee`, `lease timetolive 7a5b000000c0ffee --keys`, `lease timetolive 7a5b000000c0ffee --keys --hex`, `lease timetolive 1`,
 		`lease list`, `lease list --hex`, `lease keep-alive 7a5b000000c0ffee --once`, `lease keep-alive 7a5b000000c0ffee --once --hex`, `lease keep-alive 1 --once`, `lease keep-alive 1`,
 		`compaction 30`, `compaction 30 --physical`,
-		`member list`, `member list --hex`, `alarm list`, `alarm list --hex`,
+		`member list`, `member list --hex`, `alarm list`, `alarm list --hex`, `alarm disarm`, `alarm disarm --hex`,
 		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`,
 		`endpoint health`,
 	}
@@ -48,7 +48,7 @@ func refusedCases() []string {
 		`watch`, `watch --`, `watch a --`, `watch a b --prefix`, `watch -i`, "watch -i|nonsense\n", "watch -i|watch\n", "watch -i|\n", "watch -i|watch a --\n", "watch -i|watch --bogus\n",
 		`lease grant`, `lease grant x`, `lease revoke`, `lease revoke xyz`, `lease timetolive`, `lease timetolive xyz`, `lease keep-alive`, `lease keep-alive xyz`,
 		`lock`, `elect`, `elect a`, `elect a b -l`, `elect a b c`,
-		`compaction`, `compaction x`, `alarm list x`, `nosuch`,
+		`compaction`, `compaction x`, `alarm list x`, `alarm disarm x`, `nosuch`,
 	}
 }
 

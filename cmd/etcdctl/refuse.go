@@ -11,7 +11,6 @@ import (
 // notYet lists the commands of etcdctl that are not in this version. Each is refused by name.
 func notYet() []string {
 	return []string{
-		"alarm disarm",
 		"auth",
 		"check",
 		"defrag",

@@ -9,6 +9,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
@@ -73,6 +74,9 @@ type Asked struct {
 // Applier executes entries. One goroutine at a time calls it.
 type Applier struct {
 	State
+	// Grown counts the entries so far that may have made the store larger. Anybody may read it.
+	Grown atomic.Uint64
+
 	// Last is what the last entry asked for; its request is used again for the next one.
 	Last  Asked
 	o     Options
@@ -121,9 +125,13 @@ func (a *Applier) allowed(k *kind, req *pb.InternalRaftRequest) error {
 	if k.data && a.Alarms.Active(pb.AlarmType_CORRUPT) {
 		return ErrCorrupt
 	}
-	if k.grows != nil && a.Alarms.Active(pb.AlarmType_NOSPACE) && k.grows(req) {
+	if k.grows == nil || !k.grows(req) {
+		return nil
+	}
+	if a.Alarms.Active(pb.AlarmType_NOSPACE) {
 		return ErrNoSpace
 	}
+	a.Grown.Add(1)
 	return nil
 }
 

@@ -102,7 +102,8 @@ func (a *Applier) downgradeInfo(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{}
 }
 
-// alarm raises, clears or lists alarms. Raising one that is raised, or clearing one that isn't, changes nothing.
+// alarm raises, clears or lists alarms. Raising one that is raised changes nothing and is answered alike; clearing one that
+// isn't, and an unknown action, are answered with nothing.
 func (a *Applier) alarm(r *pb.InternalRaftRequest, _ bool) Result {
 	req := r.Alarm
 	resp := &pb.AlarmResponse{Header: a.header()}
@@ -111,10 +112,13 @@ func (a *Applier) alarm(r *pb.InternalRaftRequest, _ bool) Result {
 	case pb.AlarmRequest_GET:
 		resp.Alarms = a.Alarms.List(req.Alarm)
 	case pb.AlarmRequest_ACTIVATE:
-		if req.Alarm != pb.AlarmType_NONE && a.Alarms.Activate(req.MemberID, req.Alarm) {
-			a.batch.Put(schema.Alarm, alarm.Key(req.MemberID, req.Alarm), nil)
-			resp.Alarms = one
+		if req.Alarm == pb.AlarmType_NONE {
+			break
 		}
+		if a.Alarms.Activate(req.MemberID, req.Alarm) {
+			a.batch.Put(schema.Alarm, alarm.Key(req.MemberID, req.Alarm), nil)
+		}
+		resp.Alarms = one
 	case pb.AlarmRequest_DEACTIVATE:
 		if a.Alarms.Deactivate(req.MemberID, req.Alarm) {
 			a.batch.Delete(schema.Alarm, alarm.Key(req.MemberID, req.Alarm))

@@ -13,11 +13,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
-	"keelson/internal/state/alarm"
-	"keelson/internal/storage/schema"
-	"keelson/internal/storage/store"
 )
 
 // syncs counts the syncs of the log: those that were begun, and the newest one that has ended. One thread makes them,
@@ -214,28 +210,4 @@ func untilFailed(t *testing.T, m *Member) []int {
 	cancel()
 	all.Wait()
 	return acked
-}
-
-// TestAlarmRefused checks that a directory with an active alarm is refused by its name.
-func TestAlarmRefused(t *testing.T) {
-	dir := t.TempDir()
-	m := start(t, testConfig(t, dir))
-	stop(t, m)
-	st, err := store.Open(vfs.OS, filepath.Join(dir, "member", "snap", "db"), store.Options{Clock: clock.System, Logger: testLogger(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := st.PutLocal(store.Op{Bucket: schema.Alarm, Key: alarm.Key(m.ID(), pb.AlarmType_NOSPACE)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = New(testConfig(t, dir), Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: testLogger(t), Caller: alone{},
-		Network: func(NetworkParams) Network { return alone{} },
-	})
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("NOSPACE (member %x)", m.ID())) {
-		t.Errorf("opened a directory with an alarm: %v", err)
-	}
 }

@@ -131,7 +131,7 @@ func (s *KV) Put(ctx context.Context, r *pb.PutRequest) (*wire.PutResponse, erro
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
-	if err := s.quota.allow(putCost(r)); err != nil {
+	if err := s.quota.allow(ctx, putCost(r)); err != nil {
 		return nil, err
 	}
 	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{Put: r})
@@ -168,7 +168,7 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, erro
 		s.slow.readTxn(r, resp, s.proposer.clock.Now().Sub(start), err)
 		return resp, err
 	}
-	if err := s.quota.allow(txnCost(r)); err != nil {
+	if err := s.quota.allow(ctx, txnCost(r)); err != nil {
 		return nil, err
 	}
 	res, err := s.proposer.propose(ctx, &pb.InternalRaftRequest{Txn: r})

@@ -29,7 +29,7 @@ const leaseNotFoundTTL = -1
 
 // LeaseGrant makes a lease. Without an ID it gets one.
 func (s *Leases) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if err := s.quota.allow(leaseCostBytes); err != nil {
+	if err := s.quota.allow(ctx, leaseCostBytes); err != nil {
 		return nil, err
 	}
 	req := &pb.LeaseGrantRequest{TTL: r.TTL, ID: r.ID}

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/wire"
-	"keelson/internal/state/alarm"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -66,21 +63,6 @@ func refuseAuth(b buckets) error {
 		return errAuthEnabled
 	}
 	return nil
-}
-
-// refuseAlarms refuses a directory with an active alarm: this version could not clear it, and the member would refuse
-// writes for good.
-func refuseAlarms(s *alarm.Set) error {
-	active := s.List(pb.AlarmType_NONE)
-	if len(active) == 0 {
-		return nil
-	}
-	names := make([]string, len(active))
-	for i, a := range active {
-		names[i] = fmt.Sprintf("%s (member %x)", a.Alarm, a.MemberID)
-	}
-	return fmt.Errorf("the data directory has an active alarm, %s, which this version cannot clear yet; remove its cause and "+
-		"clear it with `etcdctl alarm disarm` on the version that wrote the directory, or keep using that version", strings.Join(names, ", "))
 }
 
 // loadKeys builds the index and attaches keys to their leases.

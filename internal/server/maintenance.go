@@ -43,7 +43,7 @@ func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 	}
 	resp := &pb.StatusResponse{
 		Header: s.headerPB(), Version: version.Version,
-		DbSize: s.store.Size(), DbSizeInUse: s.store.SizeInUse(), DbSizeQuota: s.quota.bytesMax,
+		DbSize: s.store.Size(), DbSizeInUse: s.store.SizeInUse(), DbSizeQuota: s.quota.told,
 		Leader: st.Lead, RaftIndex: st.Commit, RaftTerm: st.Term, RaftAppliedIndex: s.machine.applied(),
 		IsLearner: s.IsLearner(), StorageVersion: string(storage),
 		DowngradeInfo: &pb.DowngradeInfo{Enabled: cs.Downgrade.Enabled, TargetVersion: cs.Downgrade.TargetVersion},
@@ -100,14 +100,6 @@ func (s *Maintenance) Versions() (clusterVersion, storageVersion string) {
 		v = nil // the store has failed, and with it the member: who asks learns that elsewhere
 	}
 	return s.cluster.State().Version, string(v)
-}
-
-// Alarm lists alarms. Raising and clearing them comes with the space commands.
-func (s *Maintenance) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
-	if r.Action != pb.AlarmRequest_GET {
-		return nil, ErrUnsupported
-	}
-	return &pb.AlarmResponse{Header: s.headerPB(), Alarms: s.alarms.List(r.Alarm)}, nil
 }
 
 // Hash gives the hash of the whole store file's content, for tests: it differs between members that are not in step.
@@ -169,6 +161,3 @@ func (s *Maintenance) IsLearner() bool {
 
 // HasLeader tells whether this member knows a leader.
 func (s *Maintenance) HasLeader() bool { return s.loop.Status().Lead != 0 }
-
-// Alarms lists all active alarms.
-func (s *Maintenance) Alarms() []*pb.AlarmMember { return s.alarms.List(pb.AlarmType_NONE) }

@@ -60,6 +60,7 @@ type Member struct {
 	*Leases
 	*Membership
 	*Maintenance
+	*Alarmer
 
 	cfg     *config.Config
 	deps    Deps
@@ -80,6 +81,7 @@ type workers struct {
 	publisher   *publisher
 	versions    *versions
 	stats       *proposalStats
+	space       *spaceWatch
 }
 
 // life is a member's end: the first reason wins.
@@ -160,7 +162,9 @@ func (m *Member) wire() {
 func (m *Member) serve(p *proposer, r *reads) {
 	o := m.data
 	who := identity{id: o.id, clusterID: o.clusterID, loop: m.loop, view: o.state.KV.View}
-	q := newQuota(o.store, &o.diskFull, m.cfg.Storage.QuotaBytes)
+	m.Alarmer = &Alarmer{identity: who, set: o.state.Alarms, proposer: p, reads: r, turn: make(chan struct{}, 1)}
+	q := newQuota(o.store, m.Alarmer, &o.diskFull, m.cfg.Storage.QuotaBytes, m.deps.Logger)
+	m.workers.space = &spaceWatch{clock: m.deps.Clock, grown: m.machine.applier.Grown.Load, full: func() bool { return !q.has(0) }, alarm: q.alarm}
 	m.workers.reclaimer = newReclaimer(m.machine, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
 	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}

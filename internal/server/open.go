@@ -121,9 +121,6 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if o.resume, err = loadState(o.store, o.state); err != nil {
 		return err
 	}
-	if err := refuseAlarms(o.state.Alarms); err != nil {
-		return err
-	}
 	if err := o.correctMembers(cfg, d, c); err != nil {
 		return err
 	}

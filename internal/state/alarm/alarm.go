@@ -73,6 +73,13 @@ func (s *Set) Deactivate(member uint64, kind pb.AlarmType) bool {
 	return true
 }
 
+// Has tells whether a member has raised an alarm.
+func (s *Set) Has(member uint64, kind pb.AlarmType) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Contains(s.active, entry{member, kind})
+}
+
 // Active tells whether any member has raised kind.
 func (s *Set) Active(kind pb.AlarmType) bool {
 	s.mu.RLock()
