@@ -231,6 +231,13 @@ func (f *fake) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, e
 	}, nil
 }
 
+func (f *fake) Downgrade(_ context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if r.Version == "nonsense" {
+		return nil, rpctypes.ErrGRPCWrongDowngradeVersionFormat
+	}
+	return &pb.DowngradeResponse{Header: header(), Version: "3.7"}, nil
+}
+
 func (f *fake) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	if r.Revision > 42 {
 		return nil, rpctypes.ErrGRPCFutureRev

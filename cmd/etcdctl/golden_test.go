@@ -34,6 +34,7 @@ func goldenCases() []string {
 		`member list`, `member list --hex`, `alarm list`, `alarm list --hex`, `alarm disarm`, `alarm disarm --hex`,
 		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`,
 		`endpoint health`,
+		`downgrade validate 3.6`, `downgrade enable 3.6.0`, `downgrade enable 3.6 --hex`, `downgrade cancel`, `downgrade cancel x`,
 	}
 }
 
@@ -49,6 +50,7 @@ func refusedCases() []string {
 		`lease grant`, `lease grant x`, `lease revoke`, `lease revoke xyz`, `lease timetolive`, `lease timetolive xyz`, `lease keep-alive`, `lease keep-alive xyz`,
 		`lock`, `elect`, `elect a`, `elect a b -l`, `elect a b c`,
 		`compaction`, `compaction x`, `alarm list x`, `alarm disarm x`, `nosuch`,
+		`downgrade validate`, `downgrade validate 3.6 x`, `downgrade validate nonsense`, `downgrade enable`, `downgrade enable a b`,
 	}
 }
 

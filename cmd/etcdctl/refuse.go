@@ -14,7 +14,6 @@ func notYet() []string {
 		"auth",
 		"check",
 		"defrag",
-		"downgrade",
 		"make-mirror",
 		"member add",
 		"member promote",

@@ -32,6 +32,8 @@ var (
 	ErrCorrupt = errors.New("etcdserver: corrupt cluster")
 	// ErrKeyNotFound is returned for a put that keeps the value or lease of a key that is not there.
 	ErrKeyNotFound = errors.New("etcdserver: key not found")
+	// ErrNewerCluster is fatal: the cluster decided for a version above this program's.
+	ErrNewerCluster = errors.New("invalid downgrade; server version is lower than determined cluster version")
 	// ErrUnknownRequest is fatal: the entry asks for something that this version can't do, and a member
 	// that skipped it would differ from the others for ever.
 	ErrUnknownRequest = errors.New("apply: the log holds a request that this version does not know")
@@ -105,6 +107,9 @@ func (a *Applier) Apply(e *raftpb.Entry, wanted func(id uint64) bool) (uint64, R
 	id := req.GetHeader().GetID()
 	if id == 0 {
 		id = req.ID
+	}
+	if err := refuseNewer(req); err != nil {
+		return id, Result{}, fmt.Errorf("%w: entry %d", err, e.GetIndex())
 	}
 	k := kindOf(req)
 	if k == nil {

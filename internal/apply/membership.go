@@ -3,7 +3,9 @@ package apply
 import (
 	"fmt"
 
+	"github.com/coreos/go-semver/semver"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -80,6 +82,20 @@ func (a *Applier) setAttributes(id uint64, name string, clientURLs []string) Res
 	}
 	saveMember(a.batch, m)
 	return Result{}
+}
+
+// refuseNewer refuses a cluster version that this program can't follow. It depends on the program alone, and ends it.
+func refuseNewer(r *pb.InternalRaftRequest) error {
+	if r.ClusterVersionSet == nil {
+		return nil
+	}
+	own := semver.New(version.Version)
+	if v, err := semver.NewVersion(r.ClusterVersionSet.GetVer()); err != nil {
+		return fmt.Errorf("apply: the cluster version %q: %w", r.ClusterVersionSet.GetVer(), err)
+	} else if own.LessThan(*v) {
+		return fmt.Errorf("%w: this is %s, the cluster version is set to %s", ErrNewerCluster, own, v)
+	}
+	return nil
 }
 
 func (a *Applier) clusterVersion(r *pb.InternalRaftRequest, _ bool) Result {

@@ -51,6 +51,18 @@ var shownOtherwise = map[string]string{
 	"experimental-backend-bbolt-freelist-type": "map",
 }
 
+// ownFlags are Keelson's alone.
+var ownFlags = []string{"max-cluster-version"}
+
+func TestMaxClusterVersion(t *testing.T) {
+	for text, good := range map[string]bool{"": true, "3.6": true, "3.7": true, "3.5": false, "3.8": false, "3.6.0": false, "x": false} {
+		c, _, err := Parse([]string{"--max-cluster-version=" + text}, nil, noFile)
+		if good != (err == nil) || good && c.Cluster.MaxVersion != text {
+			t.Errorf("--max-cluster-version=%s: %v", text, err)
+		}
+	}
+}
+
 func TestEveryFlagOfEtcd(t *testing.T) {
 	cat := newCatalog()
 	want := mustParse(t)
@@ -89,8 +101,13 @@ func TestEveryFlagOfEtcd(t *testing.T) {
 			t.Errorf("--%s=%s changes the configuration: %+v", flag, byDefault, got)
 		}
 	}
-	if rows := len(Table()); today != rows {
-		t.Errorf("the table has %d rows, etcd %d flags", rows, today)
+	if rows := len(Table()); today+len(ownFlags) != rows {
+		t.Errorf("the table has %d rows, etcd %d flags and Keelson %d of its own", rows, today, len(ownFlags))
+	}
+	for _, flag := range ownFlags {
+		if _, ok := cat.rows[flag]; !ok {
+			t.Errorf("--%s is missing", flag)
+		}
 	}
 }
 

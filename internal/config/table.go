@@ -284,6 +284,9 @@ func featureRows() []Row {
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Checks.Downgrade })},
 		{Section: features, Flag: "snapshot-catchup-entries", Default: "5000", Help: "How many entries stay in the log behind a snapshot for a follower that lags.",
 			kind: into(parseUint, func(c *Config) *uint64 { return &c.Raft.CatchUpEntries })},
+		{Section: features, Flag: "max-cluster-version", Default: "", Help: "3.6 or 3.7: how far this member, when it leads, raises the cluster version; without it, to the lowest version of all members. " +
+			"A cluster held at 3.6 keeps directories that etcd 3.6 opens; one that is at 3.7 already goes back by `etcdctl downgrade enable 3.6`. Give all members the same.",
+			kind: into(oneOf("", "3.6", "3.7"), func(c *Config) *string { return &c.Cluster.MaxVersion })},
 		{Section: unsafe, Flag: "force-new-cluster", Default: "false", Help: "Start as the only member of a new cluster with the old data.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Cluster.ForceNew })},
 		{Section: unsafe, Flag: "unsafe-no-fsync", Default: "false", Help: "Do not wait for the disk. A crash loses acknowledged writes.",

@@ -130,7 +130,11 @@ func join(cfg *config.Config, urls types.URLsMap, caller Caller, logger *zap.Log
 			logger.Warn("failed to get cluster information from a member", zap.String("name", name), zap.Error(err))
 			continue
 		}
-		return joinAs(cfg.Member.Name, urls, known, clusterID)
+		g, err := joinAs(cfg.Member.Name, urls, known, clusterID)
+		if err != nil {
+			return nil, err
+		}
+		return g, refuseIncompatible(caller, g.others, logger)
 	}
 	return nil, fmt.Errorf("cannot fetch cluster info from peer urls: no member of --initial-cluster answers (last error: %w)", last)
 }

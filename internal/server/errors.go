@@ -55,6 +55,18 @@ var (
 	// stream can't serve.
 	ErrStreamSorted   = errors.New("RangeStream does not support custom sort orders")
 	ErrStreamFiltered = errors.New("RangeStream does not support revision filters")
+	// ErrDowngradeVersionFormat is returned when the target of a downgrade is not a version.
+	ErrDowngradeVersionFormat = errors.New("etcdserver: wrong downgrade target version format")
+	// ErrInvalidDowngradeTarget is returned when it is another than the minor version before the cluster's.
+	ErrInvalidDowngradeTarget = errors.New("etcdserver: invalid downgrade target version")
+	// ErrDowngradeInProcess is returned when a downgrade has begun and not ended.
+	ErrDowngradeInProcess = errors.New("etcdserver: cluster has a downgrade job in progress")
+	// ErrNoInflightDowngrade is returned when there is no downgrade to call off.
+	ErrNoInflightDowngrade = errors.New("etcdserver: no inflight downgrade job")
+	// ErrClusterVersionUnavailable is returned for a downgrade of a cluster that has not decided its version yet.
+	ErrClusterVersionUnavailable = errors.New("etcdserver: cluster version not found during downgrade")
+	// ErrUnknownMethod is returned for an action that this version does not know.
+	ErrUnknownMethod = errors.New("etcdserver: unknown method")
 	// ErrUnsupported is returned for what this version does not do yet.
 	ErrUnsupported = errors.New("keelson: not supported yet")
 )

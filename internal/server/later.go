@@ -33,8 +33,3 @@ func (s *Membership) MemberPromote(context.Context, *pb.MemberPromoteRequest) (*
 func (s *Maintenance) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	return nil, ErrUnsupported
 }
-
-// Downgrade is refused.
-func (s *Maintenance) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
-	return nil, ErrUnsupported
-}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
@@ -61,6 +62,7 @@ type Member struct {
 	*Membership
 	*Maintenance
 	*Alarmer
+	*Downgrades
 
 	cfg     *config.Config
 	deps    Deps
@@ -180,7 +182,7 @@ func (m *Member) employ(p *proposer, r *reads) {
 		fs: d.FS, clock: d.Clock, saved: d.Observe.SnapshotSaved, dir: o.snap, keep: cfg.Storage.MaxSnapshots, every: cfg.Raft.SnapshotCount,
 		store: o.store, loop: m.loop, logger: d.Logger, fail: m.life.fail, wants: make(chan point, 1), turn: make(chan struct{}, 1),
 	}
-	m.workers.snapshotter.last.Store(o.recorded.index)
+	m.workers.snapshotter.begin(o)
 	m.workers.keeper = &leaseKeeper{
 		table: o.state.Leases, loop: m.loop, proposer: p, reads: r, clock: d.Clock,
 		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger, expired: d.Observe.LeaseExpired,
@@ -189,16 +191,35 @@ func (m *Member) employ(p *proposer, r *reads) {
 		id: o.id, name: cfg.Member.Name, clientURLs: cfg.Cluster.AdvertiseClient.StringSlice(),
 		proposer: p, logger: d.Logger, published: make(chan struct{}),
 	}
-	m.workers.versions = &versions{
-		id: o.id, cluster: o.state.Cluster, loop: m.loop, proposer: p, caller: d.Caller,
-		store: o.store, clock: d.Clock, logger: d.Logger, wake: make(chan struct{}, 1),
+	followVersions(m, p, r)
+}
+
+// followVersions makes what looks after versions.
+func followVersions(m *Member, p *proposer, r *reads) {
+	o, d, cfg := m.data, m.deps, m.cfg
+	v := &versions{
+		id: o.id, cluster: o.state.Cluster, loop: m.loop, log: o.log, proposer: p, caller: d.Caller,
+		store: o.store, records: &m.workers.snapshotter.records, clock: d.Clock, logger: d.Logger,
+		wake: make(chan struct{}, 1),
+	}
+	if cfg.Cluster.MaxVersion != "" {
+		v.most = semver.New(cfg.Cluster.MaxVersion + ".0")
+	}
+	v.records.settled = v.nudge
+	m.workers.versions = v
+	m.Downgrades = &Downgrades{
+		identity: m.KV.identity, cluster: o.state.Cluster, proposer: p, reads: r, versions: v,
+		clock: d.Clock, every: cfg.Checks.Downgrade, logger: d.Logger,
 	}
 }
 
 // hook connects what happens when entries were applied.
 func (m *Member) hook() {
 	m.machine.hooks = machineHooks{
-		applied:     m.workers.snapshotter.note,
+		applied: func(p point) {
+			m.workers.snapshotter.note(p)
+			m.workers.versions.note(p)
+		},
 		confChanged: m.confChanged,
 		compacted:   m.workers.reclaimer.compacted,
 		emptyEntry:  m.termBegan,
@@ -262,10 +283,9 @@ func (m *Member) termBegan(term uint64) {
 		return
 	}
 	m.workers.keeper.ledTerm.Store(term)
-	for _, ch := range []chan struct{}{m.workers.keeper.led, m.workers.versions.wake} {
-		select {
-		case ch <- struct{}{}:
-		default:
-		}
+	select {
+	case m.workers.keeper.led <- struct{}{}:
+	default:
 	}
+	m.workers.versions.nudge()
 }

@@ -32,12 +32,3 @@ func (s *Membership) MemberList(ctx context.Context, r *pb.MemberListRequest) (*
 	}
 	return resp, nil
 }
-
-// DowngradeEnabled tells, from a linearizable read, whether the cluster is on its way to an older version: a member that
-// joins asks.
-func (s *Membership) DowngradeEnabled(ctx context.Context) (bool, error) {
-	if err := s.reads.linearize(ctx); err != nil {
-		return false, err
-	}
-	return s.cluster.State().Downgrade.Enabled, nil
-}

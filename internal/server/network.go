@@ -34,6 +34,8 @@ type Caller interface {
 	LeaseTimeToLive(ctx context.Context, peerURLs []string, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	// Version gives the server and cluster version that a member answers at /version.
 	Version(ctx context.Context, peerURLs []string) (server, cluster string, err error)
+	// DowngradeEnabled asks a member whether the cluster is on its way to an older version.
+	DowngradeEnabled(ctx context.Context, peerURLs []string) (bool, error)
 	// Members gives what a member answers at /members, and the cluster's ID.
 	Members(ctx context.Context, peerURLs []string) (members []PeerMember, clusterID uint64, err error)
 }

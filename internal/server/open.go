@@ -37,6 +37,8 @@ type opened struct {
 	state         apply.State
 	// applied is the entry that the store ends with; recorded, the newest snapshot record in the log.
 	applied, recorded mark
+	// unreadable is the last entry in the log that a stock member of the present cluster version does not read, 0 if none.
+	unreadable uint64
 	// resume is a compaction that had begun and not ended, 0 if none.
 	resume int64
 	// others are members to talk to before the log has named them.
@@ -121,9 +123,13 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if o.resume, err = loadState(o.store, o.state); err != nil {
 		return err
 	}
+	if err := refuseNewer(o.store, o.state.Cluster.State()); err != nil {
+		return err
+	}
 	if err := o.correctMembers(cfg, d, c); err != nil {
 		return err
 	}
+	o.unreadable = apply.LastUnreadable(c.Entries, o.state.Cluster.State().Version)
 	return o.join(c)
 }
 

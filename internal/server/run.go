@@ -32,7 +32,7 @@ func (m *Member) Start() {
 	w := &m.workers
 	for _, f := range []func(context.Context){
 		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
-		m.KV.proposer.expire, w.space.run,
+		m.KV.proposer.expire, w.space.run, m.Downgrades.run,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
 		m.life.running.Go(func() { f(m.life.ctx) })
@@ -184,8 +184,8 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 	if resume > 0 {
 		m.workers.reclaimer.compacted(resume)
 	}
-	m.workers.snapshotter.last.Store(index)
 	after := m.data.state.Cluster.State()
+	m.workers.snapshotter.restart(index, after.Version)
 	for _, p := range before.Members {
 		if _, ok := after.Member(p.ID); !ok && p.ID != m.data.id {
 			m.network.RemovePeer(p.ID)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
@@ -39,8 +40,40 @@ type snapshotter struct {
 	wants chan point
 	// turn holds a token while a snapshot is made: at the stop of the member the one asked for then waits for
 	// the one under way, which may be of the same index.
-	turn chan struct{}
-	made uint64 // index of the newest record; of the token's holder
+	turn    chan struct{}
+	records records
+}
+
+// records says how far the log is recorded, and how far it has to be soon.
+type records struct {
+	// newest is the index of the newest record in the log.
+	newest atomic.Uint64
+	// owed is the index that a record has to reach, whatever interval is kept: the log holds entries up to there that a
+	// stock member which is to open it does not read. 0: none.
+	owed atomic.Uint64
+	// version is the cluster version of the newest point noted; of the apply thread.
+	version string
+	// settled is called after a record that was owed.
+	settled func()
+}
+
+// note is told the cluster version as of an index. A fall must be recorded: who goes down does not read what is before it.
+func (r *records) note(index uint64, version string) (fell bool) {
+	now, err := semver.NewVersion(version)
+	before, err2 := semver.NewVersion(r.version)
+	if fell = err == nil && err2 == nil && now.LessThan(*before); fell {
+		r.owed.Store(index)
+	}
+	r.version = version
+	return fell
+}
+
+// reach is told that the log is recorded at index.
+func (r *records) reach(index uint64) {
+	r.newest.Store(max(index, r.newest.Load()))
+	if owed := r.owed.Load(); owed != 0 && index >= owed && r.owed.CompareAndSwap(owed, 0) {
+		r.settled()
+	}
 }
 
 // point is the membership as of one applied entry.
@@ -51,15 +84,35 @@ type point struct {
 
 // note is told what every applied run ended with, by the apply thread.
 func (s *snapshotter) note(p point) {
-	if p.index-s.last.Load() < s.every {
+	if s.records.note(p.index, p.state.Version) {
+		s.logger.Info("Cluster version downgrade detected, forcing snapshot", zap.String("new-cluster-version", p.state.Version))
+	}
+	last, owed := s.last.Load(), s.records.owed.Load()
+	if p.index-last < s.every && (owed == 0 || p.index < owed || last >= owed) {
 		return
 	}
+	// One that waits while another is made gives way to the newer.
 	select {
-	case s.wants <- p:
-		s.last.Store(p.index)
+	case <-s.wants:
 	default:
-		// The one before is still being made: this one is due again at the next run.
 	}
+	s.wants <- p
+	s.last.Store(p.index)
+}
+
+// begin takes over what a start found.
+func (s *snapshotter) begin(o *opened) {
+	s.last.Store(o.recorded.index)
+	s.records.newest.Store(o.recorded.index)
+	s.records.owed.Store(o.unreadable)
+	s.records.version = o.state.Cluster.State().Version
+}
+
+// restart follows an installed snapshot: the log begins anew behind it. It is called by the apply thread.
+func (s *snapshotter) restart(index uint64, version string) {
+	s.last.Store(index)
+	s.records.version = version
+	s.records.reach(index)
 }
 
 // run makes snapshots until ctx is done.
@@ -85,7 +138,7 @@ func (s *snapshotter) make(ctx context.Context, p point) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if p.index <= s.made {
+	if p.index <= s.records.newest.Load() {
 		return nil
 	}
 	if err := s.store.Sync(ctx, p.index); err != nil {
@@ -96,13 +149,17 @@ func (s *snapshotter) make(ctx context.Context, p point) error {
 	}
 	err := s.loop.MarkSnapshot(wal.Mark{Index: p.index, Term: p.term, ConfState: p.state.Conf})
 	if errors.Is(err, raftloop.ErrPastLog) {
-		return nil // the store came with more than the log has: the next point will do
+		// The store came with more than the log has: the next point will do, at once where it is owed.
+		if s.records.owed.Load() > 0 {
+			s.last.Store(0)
+		}
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.made = p.index
 	s.logger.Info("saved snapshot to disk", zap.Uint64("snapshot-index", p.index))
+	s.records.reach(p.index)
 	return snap.Purge(s.fs, s.dir, int(s.keep))
 }
 

@@ -95,6 +95,16 @@ func (c caller) Version(ctx context.Context, urls []string) (string, string, err
 	return version.Version, clusterVersion, back()
 }
 
+// DowngradeEnabled implements server.Caller.
+func (c caller) DowngradeEnabled(ctx context.Context, urls []string) (bool, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return false, err
+	}
+	enabled, err := m.DowngradeEnabled(ctx)
+	return enabled, errors.Join(err, back())
+}
+
 // Members implements server.Caller.
 func (c caller) Members(ctx context.Context, urls []string) ([]server.PeerMember, uint64, error) {
 	m, back, err := c.reach(ctx, urls)

@@ -15,7 +15,12 @@ type fields struct {
 	hex bool
 }
 
-func (f *fields) refuse(any) error { return nil }
+func (f *fields) refuse(answer any) error {
+	if _, ok := answer.(*Downgrade); ok {
+		return unsupported("fields")
+	}
+	return nil
+}
 
 func (f *fields) lay(w *bufio.Writer, answer any) error {
 	switch r := answer.(type) {

@@ -23,6 +23,8 @@ func (j *jsonLayout) lay(w *bufio.Writer, answer any) error {
 		answer = txnToJSON((*pb.TxnResponse)(r))
 	case *Revoked:
 		answer = r.LeaseRevokeResponse
+	case *Downgrade:
+		answer = r.DowngradeResponse
 	case *Remaining:
 		answer = r.LeaseTimeToLiveResponse
 	case *clientv3.MemberListResponse:

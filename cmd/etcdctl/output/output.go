@@ -38,6 +38,12 @@ type Revoked struct {
 	*clientv3.LeaseRevokeResponse
 }
 
+// Downgrade is the answer of a step of a downgrade: validate, enable or cancel.
+type Downgrade struct {
+	Step string
+	*clientv3.DowngradeResponse
+}
+
 // Remaining is the answer of a lease timetolive.
 type Remaining struct {
 	*clientv3.LeaseTimeToLiveResponse

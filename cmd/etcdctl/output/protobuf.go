@@ -48,6 +48,8 @@ func (protobuf) lay(w *bufio.Writer, answer any) error {
 		m = (*pb.MemberListResponse)(r)
 	case *clientv3.AlarmResponse:
 		m = (*pb.AlarmResponse)(r)
+	case *Downgrade:
+		m = (*pb.DowngradeResponse)(r.DowngradeResponse)
 	default:
 		return unsupported("protobuf")
 	}

@@ -46,6 +46,11 @@ var table = [...]row{
 	{server.ErrLearnerUnsupported, rpctypes.ErrGRPCNotSupportedForLearner},
 	{server.ErrStreamSorted, status.Error(codes.Unimplemented, server.ErrStreamSorted.Error())},
 	{server.ErrStreamFiltered, status.Error(codes.Unimplemented, server.ErrStreamFiltered.Error())},
+	{server.ErrDowngradeVersionFormat, rpctypes.ErrGRPCWrongDowngradeVersionFormat},
+	{server.ErrInvalidDowngradeTarget, rpctypes.ErrGRPCInvalidDowngradeTargetVersion},
+	{server.ErrDowngradeInProcess, rpctypes.ErrGRPCDowngradeInProcess},
+	{server.ErrNoInflightDowngrade, rpctypes.ErrGRPCNoInflightDowngrade},
+	{server.ErrClusterVersionUnavailable, rpctypes.ErrGRPCClusterVersionUnavailable},
 	{server.ErrUnsupported, status.Error(codes.Unimplemented, server.ErrUnsupported.Error())},
 
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},

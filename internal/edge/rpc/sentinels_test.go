@@ -14,6 +14,7 @@ import (
 func elsewhere() map[string]string {
 	return map[string]string{
 		"server.ErrTimeoutLeaderTransfer": "its text alone goes out, as etcd's does",
+		"server.ErrUnknownMethod":         "its text alone goes out, as etcd's does",
 		"mvcc.ErrMissing":                 "damage: its text alone goes out",
 		"lease.ErrNotPrimary":             "the member asks the leader",
 		"lease.ErrExpired":                "the member waits for the revocation",

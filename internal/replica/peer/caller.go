@@ -155,6 +155,22 @@ func (c *Caller) Version(ctx context.Context, peerURLs []string) (server, cluste
 	return v.Server, v.Cluster, nil
 }
 
+// DowngradeEnabled asks a member whether the cluster is on its way to an older version.
+func (c *Caller) DowngradeEnabled(ctx context.Context, peerURLs []string) (bool, error) {
+	r, err := c.ask(ctx, peerURLs, http.MethodGet, downgradePath, nil)
+	if err != nil {
+		return false, err
+	}
+	if r.status != http.StatusOK {
+		return false, r.refusal()
+	}
+	enabled, err := strconv.ParseBool(string(bytes.TrimSpace(r.body)))
+	if err != nil {
+		return false, fmt.Errorf("peer: decode whether a downgrade is enabled: %w", err)
+	}
+	return enabled, nil
+}
+
 // Members gives what a member answers at /members, and the cluster's ID.
 func (c *Caller) Members(ctx context.Context, peerURLs []string) ([]Member, uint64, error) {
 	r, err := c.ask(ctx, peerURLs, http.MethodGet, membersPath, nil)
