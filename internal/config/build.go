@@ -102,5 +102,8 @@ func (b *builder) finish(strictClients bool) error {
 		return err
 	}
 	b.warnings = append(b.warnings, told...)
+	if err := c.Compaction.settle(); err != nil {
+		return err
+	}
 	return c.check()
 }

@@ -30,6 +30,7 @@ func (c *Config) check() error {
 		checkAdvertise("--advertise-client-urls", c.Cluster.AdvertiseClient),
 		checkPlain("--initial-advertise-peer-urls", c.Cluster.AdvertisePeer),
 		c.Raft.check(),
+		c.Checks.check(),
 		c.Logging.check(),
 	} {
 		if err != nil {
@@ -97,6 +98,13 @@ func (r Raft) check() error {
 		return fmt.Errorf("--election-timeout[%dms] should be at least %d times --heartbeat-interval[%dms]: set it to %d or more", election, electionHeartbeats, heartbeat, electionHeartbeats*heartbeat)
 	case r.Election > electionMax:
 		return fmt.Errorf("--election-timeout[%dms] is too long: set it to at most %d", election, electionMax.Milliseconds())
+	}
+	return nil
+}
+
+func (c Checks) check() error {
+	if c.CompactHash <= 0 {
+		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %v)", c.CompactHash)
 	}
 	return nil
 }

@@ -109,6 +109,9 @@ type Compaction struct {
 	// Retention is how long history is kept, Revisions how much of it; one is 0, and if both are, nothing is dropped by itself.
 	Retention time.Duration
 	Revisions int64
+	// retention and byRevision are --auto-compaction-retention and --auto-compaction-mode, of which the two above are made.
+	retention  string
+	byRevision bool
 	// BatchLimit is how many revisions one step removes, Sleep the pause between two; 0 leaves either to the store.
 	BatchLimit int
 	Sleep      time.Duration

@@ -240,7 +240,8 @@ self-signed-cert-validity: 1
 log-outputs: [stderr, /tmp/x.log]
 feature-gates: InitialCorruptCheck=true
 force-new-cluster: false
-auto-compaction-retention: "0"
+auto-compaction-mode: revision
+auto-compaction-retention: 1000
 `
 
 func TestYAMLFile(t *testing.T) {
@@ -250,7 +251,7 @@ func TestYAMLFile(t *testing.T) {
 	}
 	if c.Member.Name != "m1" || c.Member.DataDir != "m1.etcd" || c.Raft.Election != 2*time.Second || c.Storage.QuotaBytes != 8<<30 ||
 		c.Limits.WatchProgress != 5*time.Second || c.KeepAlive.Interval != 30*time.Minute || c.Raft.PreVote || !c.Listen.ReusePort ||
-		len(c.Logging.Outputs) != 2 || !c.Gates["InitialCorruptCheck"] || len(c.Listen.Client) != 1 {
+		c.Compaction.Revisions != 1000 || c.Compaction.Retention != 0 || len(c.Logging.Outputs) != 2 || !c.Gates["InitialCorruptCheck"] || len(c.Listen.Client) != 1 {
 		t.Errorf("%+v", c)
 	}
 	if !strings.Contains(strings.Join(warnings, "\n"), "flags beside --config-file are ignored") {
@@ -329,52 +330,57 @@ func refusals() map[string]string {
 		"--election-timeout=60000": "too long",
 		"--name=":                  "--name is empty",
 		"--listen-peer-urls=":      "--listen-peer-urls is empty",
-		"--listen-client-urls=http://127.0.0.1:2379":             "--advertise-client-urls is required",
-		"--listen-client-urls=http://127.0.0.1:2379/v2" + client: "with no path: write http://127.0.0.1:2379",
-		"--listen-client-urls=127.0.0.1:2379" + client:           "has no scheme",
-		"--listen-client-urls=localhost:2379" + client:           "scheme",
-		"--listen-client-urls=http://127.0.0.1" + client:         "has no port",
-		"--listen-client-urls=http://127.0.0.1:70000" + client:   "65535",
-		"--listen-client-urls=http://example.com:2379" + client:  "expected IP in URL for binding (http://example.com:2379)",
-		"--listen-client-urls=http://:2379" + client:             "expected IP",
-		"--listen-client-urls=https://127.0.0.1:2379" + client:   "TLS is not in this version: use http://",
-		"--listen-client-urls=unixs:///tmp/x" + client:           "use unix://",
-		"--listen-client-urls=unix://" + client:                  "has no path",
-		"--listen-metrics-urls=http://example.com:1":             "--listen-metrics-urls takes an IP",
-		"--advertise-client-urls=http://:2379":                   "has no host",
-		"--initial-advertise-peer-urls=https://a:2380":           "TLS is not in this version",
-		"--initial-cluster-state=joined":                         "must be new or existing",
-		"--metrics=all":                                          "must be basic or extensive",
-		"--proxy=on":                                             "must be one of off",
-		"--proxy=readonly":                                       "must be one of off",
-		"--discovery-fallback=proxy":                             "must be one of exit",
-		"--logger=capnslog":                                      "must be one of zap",
-		"--log-level=loud":                                       "must be one of debug",
-		"--log-format=xml":                                       "must be one of json",
-		"--log-outputs=":                                         "--log-outputs is empty",
-		"--log-outputs=default,stderr":                           "can only be alone",
-		"--enable-log-rotation":                                  "name exactly one",
-		"--enable-log-rotation --log-outputs=/a,/b":              "name exactly one",
-		"--backend-bbolt-freelist-type=tree":                     "map, array",
-		"--feature-gates=Nope=true":                              "unknown feature gate",
-		"--feature-gates=LeaseCheckpoint":                        "has no value",
-		"--feature-gates=LeaseCheckpoint=maybe":                  "true or false",
-		"--feature-gates=LeaseCheckpointPersist=true":            "needs LeaseCheckpoint",
-		"--grpc-keepalive-interval=-1s":                          "negative",
-		"--grpc-keepalive-interval=10":                           "with its unit",
-		"--max-concurrent-streams=4294967296":                    "out of range",
-		"--auto-compaction-retention=1":                          "automatic compaction is not in this version",
-		"--auto-compaction-retention=x":                          "number or a duration",
-		"--auto-compaction-mode=x":                               "periodic, revision",
-		"--auth-token=jwt,sign-method=HS256":                     "authentication is not",
-		"--experimental-enable-v2v3=/x":                          "v2",
-		"--log-package-levels=raft=DEBUG":                        "log level",
-		"--election-timeout=99999999999999":                      "usage",
-		"--discovery=https://x/y":                                "discovery is not in this version",
-		"--discovery-srv=example.com":                            "discovery is not in this version",
-		"--cors=http://a":                                        "JSON gateway",
-		"--host-whitelist=a":                                     "JSON gateway",
-		"--client-cert-auth --trusted-ca-file=a":                 "TLS is not",
+		"--listen-client-urls=http://127.0.0.1:2379":                     "--advertise-client-urls is required",
+		"--listen-client-urls=http://127.0.0.1:2379/v2" + client:         "with no path: write http://127.0.0.1:2379",
+		"--listen-client-urls=127.0.0.1:2379" + client:                   "has no scheme",
+		"--listen-client-urls=localhost:2379" + client:                   "scheme",
+		"--listen-client-urls=http://127.0.0.1" + client:                 "has no port",
+		"--listen-client-urls=http://127.0.0.1:70000" + client:           "65535",
+		"--listen-client-urls=http://example.com:2379" + client:          "expected IP in URL for binding (http://example.com:2379)",
+		"--listen-client-urls=http://:2379" + client:                     "expected IP",
+		"--listen-client-urls=https://127.0.0.1:2379" + client:           "TLS is not in this version: use http://",
+		"--listen-client-urls=unixs:///tmp/x" + client:                   "use unix://",
+		"--listen-client-urls=unix://" + client:                          "has no path",
+		"--listen-metrics-urls=http://example.com:1":                     "--listen-metrics-urls takes an IP",
+		"--advertise-client-urls=http://:2379":                           "has no host",
+		"--initial-advertise-peer-urls=https://a:2380":                   "TLS is not in this version",
+		"--initial-cluster-state=joined":                                 "must be new or existing",
+		"--metrics=all":                                                  "must be basic or extensive",
+		"--proxy=on":                                                     "must be one of off",
+		"--proxy=readonly":                                               "must be one of off",
+		"--discovery-fallback=proxy":                                     "must be one of exit",
+		"--logger=capnslog":                                              "must be one of zap",
+		"--log-level=loud":                                               "must be one of debug",
+		"--log-format=xml":                                               "must be one of json",
+		"--log-outputs=":                                                 "--log-outputs is empty",
+		"--log-outputs=default,stderr":                                   "can only be alone",
+		"--enable-log-rotation":                                          "name exactly one",
+		"--enable-log-rotation --log-outputs=/a,/b":                      "name exactly one",
+		"--backend-bbolt-freelist-type=tree":                             "map, array",
+		"--feature-gates=Nope=true":                                      "unknown feature gate",
+		"--feature-gates=LeaseCheckpoint":                                "has no value",
+		"--feature-gates=LeaseCheckpoint=maybe":                          "true or false",
+		"--feature-gates=LeaseCheckpointPersist=true":                    "needs LeaseCheckpoint",
+		"--grpc-keepalive-interval=-1s":                                  "negative",
+		"--grpc-keepalive-interval=10":                                   "with its unit",
+		"--max-concurrent-streams=4294967296":                            "out of range",
+		"--auto-compaction-retention=-1":                                 "number or a duration",
+		"--auto-compaction-retention=-5m":                                "number or a duration",
+		"--auto-compaction-retention=9ms":                                "too short",
+		"--auto-compaction-retention=2562048":                            "too long",
+		"--auto-compaction-mode=revision --auto-compaction-retention=5m": "whole number such as 1000",
+		"--compact-hash-check-time=0s":                                   "must be >0 (set to 0s)",
+		"--auto-compaction-retention=x":                                  "number or a duration",
+		"--auto-compaction-mode=x":                                       "periodic or revision",
+		"--auth-token=jwt,sign-method=HS256":                             "authentication is not",
+		"--experimental-enable-v2v3=/x":                                  "v2",
+		"--log-package-levels=raft=DEBUG":                                "log level",
+		"--election-timeout=99999999999999":                              "usage",
+		"--discovery=https://x/y":                                        "discovery is not in this version",
+		"--discovery-srv=example.com":                                    "discovery is not in this version",
+		"--cors=http://a":                                                "JSON gateway",
+		"--host-whitelist=a":                                             "JSON gateway",
+		"--client-cert-auth --trusted-ca-file=a":                         "TLS is not",
 	}
 }
 
@@ -395,7 +401,7 @@ func TestRefusals(t *testing.T) {
 
 // Every setting that waits for its feature is refused by its name as soon as it differs from its default.
 func TestLaterSettingsAreRefused(t *testing.T) {
-	others := map[string]string{"auto-compaction-retention": "5m", "tls-min-version": "TLS1.3", "tls-max-version": "TLS1.3", "cors": "http://x", "discovery-fallback": ""}
+	others := map[string]string{"tls-min-version": "TLS1.3", "tls-max-version": "TLS1.3", "cors": "http://x", "discovery-fallback": ""}
 	for _, r := range Table() {
 		if r.Later == "" {
 			continue
@@ -489,4 +495,24 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("configuration %v, error %v", c, err)
 		}
 	})
+}
+
+// A bare number of the retention counts hours or revisions, as the mode says; a unit makes it a time.
+func TestRetention(t *testing.T) {
+	for line, want := range map[string]Compaction{
+		"":                                  {},
+		"--auto-compaction-retention=":      {},
+		"--auto-compaction-retention=0h":    {},
+		"--auto-compaction-retention=1":     {Retention: time.Hour},
+		"--auto-compaction-retention=90s":   {Retention: 90 * time.Second},
+		"--auto-compaction-retention=1h30m": {Retention: 90 * time.Minute},
+		"--auto-compaction-mode=revision":   {},
+		"--auto-compaction-mode=revision --auto-compaction-retention=1000": {Revisions: 1000},
+		"--auto-compaction-retention=7 --auto-compaction-mode=revision":    {Revisions: 7},
+	} {
+		got := mustParse(t, strings.Fields(line)...).Compaction
+		if got.Retention != want.Retention || got.Revisions != want.Revisions {
+			t.Errorf("%s: %v, %d revisions", line, got.Retention, got.Revisions)
+		}
+	}
 }

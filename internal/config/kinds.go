@@ -236,21 +236,6 @@ func parseURL(text string) (*url.URL, error) {
 // directory.
 func socketPath(u *url.URL) string { return u.Host + u.Path }
 
-// parseRetention takes what --auto-compaction-retention may be: a number, or a duration. Zero in any spelling turns it off.
-func parseRetention(s string) (string, error) {
-	if n, err := strconv.ParseUint(s, 10, 63); err == nil {
-		return strconv.FormatUint(n, 10), nil
-	}
-	d, err := parseDuration(s)
-	switch {
-	case err != nil:
-		return "", errors.New(`must be a number or a duration such as "5m"`)
-	case d == 0:
-		return "0", nil
-	}
-	return d.String(), nil
-}
-
 // parseOrigins is a list in which nothing and "*" both mean everybody.
 func parseOrigins(s string) ([]string, error) {
 	if s == "" {

@@ -39,13 +39,12 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterTLS        = "TLS"
-	laterAuth       = "authentication"
-	laterCompaction = "automatic compaction"
-	laterHTTP       = "the JSON gateway"
-	laterV2         = "the v2 API"
-	laterDiscovery  = "discovery"
-	laterTracing    = "distributed tracing"
+	laterTLS       = "TLS"
+	laterAuth      = "authentication"
+	laterHTTP      = "the JSON gateway"
+	laterV2        = "the v2 API"
+	laterDiscovery = "discovery"
+	laterTracing   = "distributed tracing"
 )
 
 const defaultRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
@@ -147,9 +146,9 @@ func clusterRows() []Row {
 		{Section: clustering, Flag: "pre-vote", Default: "true", Help: "Ask for votes before an election, so that a member that was cut off disturbs nobody when it is back.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Raft.PreVote })},
 		{Section: clustering, Flag: "auto-compaction-retention", Default: "0", Help: "How much history automatic compaction leaves: hours, a duration, or a number of revisions; 0 turns it off.",
-			Later: laterCompaction, kind: checked(parseRetention)},
+			kind: into(parseRetention, func(c *Config) *string { return &c.Compaction.retention })},
 		{Section: clustering, Flag: "auto-compaction-mode", Default: "periodic", Help: "What --auto-compaction-retention counts: periodic for time, revision for revisions.",
-			kind: checked(oneOf("periodic", "revision"))},
+			kind: textual(into(either("periodic", "revision"), func(c *Config) *bool { return &c.Compaction.byRevision }))},
 		{Section: clustering, Flag: "v2-deprecation", Default: "write-only", Help: "The stage in the removal of the old v2 store. It has no effect.",
 			Deprecated: "--v2-deprecation has no effect and goes with etcd 3.8",
 			kind:       checked(oneOf("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"))},

@@ -84,6 +84,7 @@ type workers struct {
 	versions    *versions
 	stats       *proposalStats
 	space       *spaceWatch
+	compactor   *autoCompactor
 }
 
 // life is a member's end: the first reason wins.
@@ -211,6 +212,7 @@ func followVersions(m *Member, p *proposer, r *reads) {
 		identity: m.KV.identity, cluster: o.state.Cluster, proposer: p, reads: r, versions: v,
 		clock: d.Clock, every: cfg.Checks.Downgrade, logger: d.Logger,
 	}
+	m.workers.compactor = newAutoCompactor(m.KV, cfg.Compaction, d)
 }
 
 // hook connects what happens when entries were applied.
