@@ -59,6 +59,13 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	m.Start() // before members' requests are taken: they wait on the open sockets
 	f.servePeers(socks.peer, network.handler(m))
 	why := serve(f, m, socks, signals, log)
+	if errors.Is(why, server.ErrRemoved) {
+		// This is no failure: nobody needs to start it again.
+		log.Warn("server error", zap.Error(why))
+		log.Warn("data-dir used by this member must be removed", zap.String("data-dir", cfg.Member.DataDir),
+			zap.String("to-come-back", "etcdctl member add, then an empty data directory and --initial-cluster-state existing"))
+		why = nil
+	}
 	if why == nil {
 		go func() {
 			<-signals

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
@@ -21,18 +19,12 @@ import (
 
 // The reasons not to start. Each says what to change.
 var (
-	// ErrBootstrapped is returned when the cluster knows this member already and its data directory is empty.
-	ErrBootstrapped = errors.New("member has already been bootstrapped: its data directory was lost; " +
-		"remove the member from the cluster and add it again, then start it with --initial-cluster-state existing")
 	// ErrNoDatabase is returned for a directory with a log and no state file.
 	ErrNoDatabase = errors.New("the data directory has a log (member/wal) but no state file (member/snap/db): " +
 		"restore the directory from a snapshot, or remove the member, wipe the directory and add the member again")
 	// ErrLogLost is returned when the only member's log ends before what its state file holds.
 	ErrLogLost = errors.New("the log ends before the state file: entries were lost; restore the directory from a snapshot")
 )
-
-// peerAskTimeout bounds one question to a member while starting: etcd's.
-const peerAskTimeout = time.Second
 
 // dirs is where a member keeps its files.
 type dirs struct{ data, member, wal, snap, db string }
@@ -54,6 +46,8 @@ type genesis struct {
 	founders []schema.Member
 	// others are members to talk to before the log has named them.
 	others []schema.Member
+	// unproven says that no other founder could be asked whether this member has lived before.
+	unproven bool
 }
 
 // begin works out who this member is, from its configuration alone or, to join, from the running cluster. It changes
@@ -86,81 +80,15 @@ func begin(cfg *config.Config, caller Caller, logger *zap.Logger) (*genesis, err
 		ids[i] = m.ID
 	}
 	g.clusterID = cluster.ID(ids)
-	if err := refuseBootstrapped(g, caller, logger); err != nil {
-		return nil, err
-	}
-	return g, nil
-}
-
-// refuseBootstrapped asks the other founders whether they know this member as one that has run.
-func refuseBootstrapped(g *genesis, caller Caller, logger *zap.Logger) error {
+	var others [][]string
 	for _, m := range g.founders {
-		if m.ID == g.id {
-			continue
+		if m.ID != g.id {
+			others = append(others, m.PeerURLs)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), peerAskTimeout)
-		known, _, err := caller.Members(ctx, m.PeerURLs)
-		cancel()
-		if err != nil {
-			logger.Debug("a founding member does not answer yet", zap.Strings("peer-urls", m.PeerURLs), zap.Error(err))
-			continue
-		}
-		for _, k := range known {
-			if k.ID == g.id && len(k.ClientURLs) > 0 {
-				return fmt.Errorf("member %x: %w", g.id, ErrBootstrapped)
-			}
-		}
-		return nil
 	}
-	return nil
-}
-
-// join learns this member's ID, and the cluster's, from a running cluster to which it was added.
-func join(cfg *config.Config, urls types.URLsMap, caller Caller, logger *zap.Logger) (*genesis, error) {
-	var last error
-	for name, u := range urls {
-		if name == cfg.Member.Name {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), peerAskTimeout)
-		known, clusterID, err := caller.Members(ctx, u.StringSlice())
-		cancel()
-		if err != nil {
-			last = err
-			logger.Warn("failed to get cluster information from a member", zap.String("name", name), zap.Error(err))
-			continue
-		}
-		g, err := joinAs(cfg.Member.Name, urls, known, clusterID)
-		if err != nil {
-			return nil, err
-		}
-		return g, refuseIncompatible(caller, g.others, logger)
-	}
-	return nil, fmt.Errorf("cannot fetch cluster info from peer urls: no member of --initial-cluster answers (last error: %w)", last)
-}
-
-// joinAs matches --initial-cluster with the members that the cluster has, by their peer URLs.
-func joinAs(name string, urls types.URLsMap, known []PeerMember, clusterID uint64) (*genesis, error) {
-	if len(known) != len(urls) {
-		return nil, fmt.Errorf("error validating peerURLs: member count is unequal: --initial-cluster names %d members and the cluster has %d; "+
-			"list exactly the cluster's members and this one, which must have been added with `etcdctl member add`", len(urls), len(known))
-	}
-	g := &genesis{clusterID: clusterID}
-	for n, u := range urls {
-		i := slices.IndexFunc(known, func(k PeerMember) bool { return sameURLs(k.PeerURLs, u.StringSlice()) })
-		if i < 0 {
-			return nil, fmt.Errorf("error validating peerURLs: no member of the cluster has the peer URLs %v that --initial-cluster gives %s; "+
-				"make them equal to what `etcdctl member list` shows", u.StringSlice(), n)
-		}
-		if n == name {
-			g.id = known[i].ID
-			continue
-		}
-		m := schema.Member{ID: known[i].ID}
-		m.PeerURLs = known[i].PeerURLs
-		g.others = append(g.others, m)
-	}
-	return g, nil
+	heard, err := vet(g.id, g.clusterID, askAll(context.Background(), caller, others))
+	g.unproven = !heard && len(others) > 0
+	return g, err
 }
 
 // firstEntries gives the entries that every founder's log begins with: one conf change a founder, in the order of

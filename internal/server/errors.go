@@ -37,6 +37,8 @@ var (
 	ErrTooManyRequests = errors.New("etcdserver: too many requests")
 	// ErrUnhealthy is returned when too few members are connected for what was asked.
 	ErrUnhealthy = errors.New("etcdserver: unhealthy cluster")
+	// ErrBadPeerURLs is returned for peer URLs that others could not call: none, without a port, with a path, one twice.
+	ErrBadPeerURLs = errors.New("etcdserver: given member URLs are invalid")
 	// ErrLearnerUnsupported is returned for what a learner does not serve.
 	ErrLearnerUnsupported = errors.New("etcdserver: rpc not supported for learner")
 	// ErrEmptyKey is returned for a request without a key.

@@ -127,7 +127,7 @@ func (m *machine) applyConf(e *raftpb.Entry, change func(*raftpb.ConfChange) *ra
 	m.finish(e)
 	m.hooks.confChanged(res)
 	if id != 0 {
-		m.waiters.deliver(id, apply.Result{Resp: res.Member, Err: res.Err})
+		m.waiters.deliver(id, apply.Result{Resp: m.applier.Cluster.State(), Err: res.Err})
 	}
 	return nil
 }

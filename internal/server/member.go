@@ -8,7 +8,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -52,9 +51,6 @@ func (d Deps) around(m raftloop.Machine) raftloop.Machine {
 	return d.Machine(m)
 }
 
-// ErrRemoved is why a member stops that was removed from its cluster.
-var ErrRemoved = errors.New("the member has been permanently removed from the cluster")
-
 // Member is one member of a cluster. Its methods are what edges call; all are safe for concurrent use.
 type Member struct {
 	*KV
@@ -82,6 +78,8 @@ type workers struct {
 	keeper      *leaseKeeper
 	publisher   *publisher
 	versions    *versions
+	departure   *departure
+	vetting     *vetting // nil where nothing is to be found out
 	stats       *proposalStats
 	space       *spaceWatch
 	compactor   *autoCompactor
@@ -144,7 +142,7 @@ func (m *Member) wire() {
 	recv := &receiver{cluster: o.state.Cluster, sendables: sendables, fs: d.FS, snapDir: o.snap, id: o.id, fail: m.life.fail, clock: d.Clock, saved: d.Observe.SnapshotSaved, received: d.Observe.SnapshotReceived}
 	m.network = d.Network(NetworkParams{ID: o.id, ClusterID: o.clusterID, Receiver: recv})
 	lo := loopOptions(cfg, d, o.id, ids, m.life.fail)
-	lo.BeforeInstall = recv.saveReceived
+	lo.BeforeInstall, lo.Unproven = recv.saveReceived, o.unproven
 	m.loop = raftloop.New(lo, o.log, o.wal, m.network, d.around(m.machine))
 	recv.loop = m.loop
 
@@ -172,7 +170,8 @@ func (m *Member) serve(p *proposer, r *reads) {
 	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
-	m.Membership = &Membership{identity: who, cluster: o.state.Cluster, reads: r}
+	m.Membership = newMembership(m, who, p, r, find)
+	watchOwnPlace(m)
 	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, moveTimeout: m.cfg.Raft.Election}
 }
 
@@ -264,7 +263,7 @@ func (m *Member) confChanged(r apply.ConfResult) {
 	switch r.Change.Type {
 	case raftpb.ConfChangeRemoveNode:
 		if self {
-			m.life.fail(ErrRemoved)
+			m.workers.departure.begin()
 			return
 		}
 		m.network.RemovePeer(r.Member.ID)

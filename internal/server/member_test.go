@@ -38,11 +38,14 @@ func (alone) LeaseTimeToLive(context.Context, []string, *pb.LeaseTimeToLiveReque
 func (alone) Version(context.Context, []string) (string, string, error) {
 	return "", "", errors.New("nobody there")
 }
+func (alone) Members(context.Context, []string) ([]PeerMember, uint64, error) {
+	return nil, 0, errors.New("nobody there")
+}
 func (alone) DowngradeEnabled(context.Context, []string) (bool, error) {
 	return false, errors.New("nobody there")
 }
-func (alone) Members(context.Context, []string) ([]PeerMember, uint64, error) {
-	return nil, 0, errors.New("nobody there")
+func (alone) Promote(context.Context, []string, uint64) ([]PeerMember, error) {
+	return nil, errors.New("nobody there")
 }
 
 // testConfig gives the configuration of a single member in dir, with more arguments.

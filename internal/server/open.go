@@ -43,6 +43,8 @@ type opened struct {
 	resume int64
 	// others are members to talk to before the log has named them.
 	others []schema.Member
+	// unproven says that the log holds its beginning alone, and that no other founder has said yet that it never held more.
+	unproven bool
 	// diskFull is set while the log can't prepare its next segment.
 	diskFull atomic.Bool
 }
@@ -85,7 +87,7 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 		return fmt.Errorf("the state file %s holds entries up to %d and there is no log beside it (%s): "+
 			"restore the directory from a snapshot, or remove it to start anew", o.db, ci, o.dirs.wal)
 	}
-	o.id, o.clusterID, o.others = g.id, g.clusterID, g.others
+	o.id, o.clusterID, o.others, o.unproven = g.id, g.clusterID, g.others, g.unproven
 	// Every file that etcd makes has an auth revision of 1 from its first moment; it is part of the whole file's hash.
 	first := store.Op{Bucket: schema.Auth, Key: schema.AuthRevisionKey, Value: schema.PutUint64(1)}
 	if err := o.store.PutLocal(first); err != nil {
@@ -129,6 +131,16 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if err := o.correctMembers(cfg, d, c); err != nil {
 		return err
 	}
+	if o.state.Cluster.State().Removed[o.id] {
+		return fmt.Errorf("member %x, %s: %w", o.id, cfg.Member.DataDir, ErrStaleDirectory)
+	}
+	if err := refuseForeign(cfg, o, d.Caller); err != nil {
+		return err
+	}
+	// Founders' entries alone are of term 1: the first election begins term 2.
+	if n := len(c.Entries); c.Mark.Index == 0 && n > 1 && c.Entries[n-1].GetTerm() == 1 {
+		o.unproven = true
+	}
 	o.unreadable = apply.LastUnreadable(c.Entries, o.state.Cluster.State().Version)
 	return o.join(c)
 }
@@ -142,8 +154,10 @@ func (o *opened) foundAgain(cfg *config.Config, d Deps, c *wal.Contents) error {
 		return nil
 	}
 	g, err := begin(cfg, d.Caller, d.Logger)
-	if errors.Is(err, ErrBootstrapped) {
-		return err
+	for _, why := range []error{ErrBootstrapped, ErrWasRemoved, ErrOtherCluster} {
+		if errors.Is(err, why) {
+			return err
+		}
 	}
 	if err != nil || g.id != o.id || g.clusterID != o.clusterID {
 		d.Logger.Info("the log is empty, and not that of a founder of --initial-cluster", zap.Error(err))

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/cluster"
 )
 
 // proposeGrace is how long a request waits beyond two election time-outs: etcd's bound, in which a leader can be lost,
@@ -62,6 +64,30 @@ func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (ap
 	r, err := p.await(w)
 	p.observe.request(apply.NameOf(req), err == nil || r.Err != nil, p.clock.Now().Sub(w.began))
 	return r, err
+}
+
+// proposeConf runs a change of membership through the log and gives the membership as it then was. Raft works by the new
+// configuration by then.
+func (p *proposer) proposeConf(ctx context.Context, cc *raftpb.ConfChange) (*cluster.State, error) {
+	w := p.waiters.register(ctx, p.clock.Now())
+	if w == nil {
+		return nil, ErrTooManyRequests
+	}
+	var cancel context.CancelFunc
+	w.Context, cancel = context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	cc.Id = new(w.id)
+	p.stats.pending.Add(1)
+	defer p.stats.pending.Add(-1)
+	if err := p.loop.ProposeConfChange(w, cc); err != nil {
+		p.waiters.forget(w)
+		return nil, p.explain(err, w.began)
+	}
+	res, err := p.await(w)
+	if err != nil {
+		return nil, err
+	}
+	return res.Resp.(*cluster.State), nil
 }
 
 // await waits for the result of a proposal that was handed over, its deadline or the member's end.

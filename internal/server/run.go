@@ -32,10 +32,13 @@ func (m *Member) Start() {
 	w := &m.workers
 	for _, f := range []func(context.Context){
 		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
-		m.KV.proposer.expire, w.space.run, w.compactor.run, m.Downgrades.run,
+		m.KV.proposer.expire, w.space.run, w.compactor.run, m.Downgrades.run, w.departure.run,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
 		m.life.running.Go(func() { f(m.life.ctx) })
+	}
+	if w.vetting != nil {
+		m.life.running.Go(func() { w.vetting.run(m.life.ctx) })
 	}
 }
 
@@ -196,6 +199,9 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 			m.network.AddPeer(p.ID, p.PeerURLs)
 			m.network.UpdatePeer(p.ID, p.PeerURLs)
 		}
+	}
+	if after.Removed[m.data.id] {
+		m.workers.departure.begin()
 	}
 	return nil
 }

@@ -115,9 +115,23 @@ func (c caller) Members(ctx context.Context, urls []string) ([]server.PeerMember
 	if err != nil {
 		return nil, 0, err
 	}
+	return peerMembers(resp.Members), m.ClusterID(), back()
+}
+
+// Promote implements server.Caller.
+func (c caller) Promote(ctx context.Context, urls []string, id uint64) ([]server.PeerMember, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return nil, err
+	}
+	list, err := m.PromoteHere(ctx, id)
+	return peerMembers(list), errors.Join(err, back())
+}
+
+func peerMembers(all []*pb.Member) []server.PeerMember {
 	var list []server.PeerMember
-	for _, p := range resp.Members {
+	for _, p := range all {
 		list = append(list, server.PeerMember{ID: p.ID, Name: p.Name, PeerURLs: p.PeerURLs, ClientURLs: p.ClientURLs, IsLearner: p.IsLearner})
 	}
-	return list, m.ClusterID(), back()
+	return list
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
 // clusterService serves etcdserverpb.Cluster.
@@ -14,11 +12,7 @@ type clusterService struct {
 	cluster Cluster
 }
 
-// MemberAdd refuses peer URLs that are not such before the member sees them.
 func (s *clusterService) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
-	if _, err := types.NewURLs(r.PeerURLs); err != nil {
-		return nil, rpctypes.ErrGRPCMemberBadURLs
-	}
 	return s.cluster.MemberAdd(ctx, r)
 }
 

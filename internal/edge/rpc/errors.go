@@ -43,6 +43,7 @@ var table = [...]row{
 	{server.ErrTimeoutConnLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
 	{server.ErrTimeoutWaitAppliedIndex, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
 	{server.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{server.ErrBadPeerURLs, rpctypes.ErrGRPCMemberBadURLs},
 	{server.ErrLearnerUnsupported, rpctypes.ErrGRPCNotSupportedForLearner},
 	{server.ErrStreamSorted, status.Error(codes.Unimplemented, server.ErrStreamSorted.Error())},
 	{server.ErrStreamFiltered, status.Error(codes.Unimplemented, server.ErrStreamFiltered.Error())},
@@ -68,6 +69,8 @@ var table = [...]row{
 	{cluster.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
 	{cluster.ErrMemberNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{cluster.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{cluster.ErrNotEnoughStarted, status.Error(codes.Unknown, cluster.ErrNotEnoughStarted.Error())},
+	{cluster.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 }
 
 // toStatus turns what a handler ended with into what goes on the wire. Errors that are a status already, nil among

@@ -277,6 +277,9 @@ func (m *testMember) Status(context.Context, *pb.StatusRequest) (*pb.StatusRespo
 }
 
 func (m *testMember) MemberAdd(_ context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	if err := m.failure(); err != nil {
+		return nil, err
+	}
 	return &pb.MemberAddResponse{Member: &pb.Member{PeerURLs: r.PeerURLs}}, nil
 }
 

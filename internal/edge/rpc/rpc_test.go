@@ -385,8 +385,10 @@ func TestLease(t *testing.T) {
 func TestClusterAndMaintenance(t *testing.T) {
 	f, ctx := serve(t, Options{}), testContext(t)
 	c := pb.NewClusterClient(f.conn)
+	f.failWith(server.ErrBadPeerURLs)
 	_, err := c.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"nonsense"}})
 	wantError(t, err, rpctypes.ErrGRPCMemberBadURLs)
+	f.failWith(nil)
 	if r, err := c.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:1"}}); err != nil || len(r.Member.PeerURLs) != 1 {
 		t.Fatal(r, err)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/leasepb"
+	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/storage/schema"
 )
@@ -180,17 +181,46 @@ func (c *Caller) Members(ctx context.Context, peerURLs []string) ([]Member, uint
 	if r.status != http.StatusOK {
 		return nil, 0, r.refusal()
 	}
-	var all []schema.Member
-	if err := json.Unmarshal(r.body, &all); err != nil {
-		return nil, 0, fmt.Errorf("peer: decode members: %w", err)
+	all, err := r.members()
+	if err != nil {
+		return nil, 0, err
 	}
 	clusterID, err := strconv.ParseUint(r.header.Get("X-Etcd-Cluster-ID"), 16, 64)
 	if err != nil {
 		return nil, 0, fmt.Errorf("peer: the cluster's ID: %w", err)
 	}
+	return all, clusterID, nil
+}
+
+// members reads a list of members.
+func (r *reply) members() ([]Member, error) {
+	var all []schema.Member
+	if err := json.Unmarshal(r.body, &all); err != nil {
+		return nil, fmt.Errorf("peer: decode members: %w", err)
+	}
 	out := make([]Member, len(all))
 	for i, m := range all {
 		out[i] = Member{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner}
 	}
-	return out, clusterID, nil
+	return out, nil
+}
+
+// Promote has the leader make a learner a voter and gives the members as they then are. An error of package cluster is the
+// leader's verdict; stock leaders tell only three of them.
+func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64) ([]Member, error) {
+	r, err := c.ask(ctx, peerURLs, http.MethodPost, promotePath+strconv.FormatUint(id, 10), nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.status == http.StatusOK:
+		return r.members()
+	case r.status == http.StatusNotFound:
+		return nil, cluster.ErrIDNotFound
+	}
+	for _, verdict := range []error{cluster.ErrLearnerNotReady, cluster.ErrMemberNotLearner, cluster.ErrNotEnoughStarted} {
+		if bytes.Contains(r.body, []byte(verdict.Error())) {
+			return nil, verdict
+		}
+	}
+	return nil, r.refusal()
 }

@@ -32,6 +32,9 @@ const (
 	answerBytesMax = 64 << 10
 	// probeInterval keeps the connection for POSTs open: a stock member ends it after 5 s of silence.
 	probeInterval = 4 * time.Second
+	// farewellTime is how long a removed member is still written to: the commit of its removal is on the stream, and from
+	// it the member learns why it must stop.
+	farewellTime = 500 * time.Millisecond
 	// refusalTime bounds the question whether all addresses refuse. A machine that is there refuses at once.
 	refusalTime = time.Second
 )
@@ -127,6 +130,17 @@ func (p *peer) startPosting() {
 	for range posters {
 		p.t.running.Go(p.post)
 	}
+}
+
+// retire ends the goroutines of a removed peer after its farewell.
+func (p *peer) retire() {
+	t := p.t.o.Clock.NewTimer(farewellTime)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.ctx.Done():
+	}
+	p.cancel()
 }
 
 // send puts a message on the way that is up and fits best.

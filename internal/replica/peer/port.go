@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/leasepb"
+	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/storage/schema"
 )
@@ -23,6 +25,7 @@ import (
 const (
 	membersPath       = "/members"
 	hashKVPath        = "/members/hashkv"
+	promotePath       = "/members/promote/" // and the ID in decimal
 	leasesPath        = "/leases"
 	leaseInternalPath = "/leases/internal"
 	downgradePath     = "/downgrade/enabled"
@@ -45,6 +48,8 @@ type Local interface {
 	TimeToLiveHere(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error)
 	HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error)
 	MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error)
+	// PromoteHere makes a learner a voter if this member leads.
+	PromoteHere(ctx context.Context, id uint64) ([]*pb.Member, error)
 	// DowngradeEnabled answers from a linearizable read.
 	DowngradeEnabled(ctx context.Context) (bool, error)
 }
@@ -58,6 +63,7 @@ func (t *Transport) Handler(m Local) http.Handler {
 	mux.Handle(raftPath+"/", raft)
 	mux.HandleFunc(membersPath, q.members)
 	mux.HandleFunc(hashKVPath, q.hashKV)
+	mux.HandleFunc(promotePath, q.promote)
 	mux.HandleFunc(leasesPath, q.renew)
 	mux.HandleFunc(leaseInternalPath, q.timeToLive)
 	mux.HandleFunc(downgradePath, q.downgrade)
@@ -81,12 +87,48 @@ func (q questions) members(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	all := make([]schema.Member, len(list.Members))
-	for i, m := range list.Members {
+	writeMembers(w, list.Members)
+}
+
+func writeMembers(w http.ResponseWriter, list []*pb.Member) {
+	all := make([]schema.Member, len(list))
+	for i, m := range list {
 		all[i] = schema.Member{ID: m.ID, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner, Name: m.Name, ClientURLs: m.ClientURLs}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, all)
+}
+
+// promote promotes a learner for a member that does not lead. That one tells verdicts apart by status and text; after any
+// other answer it looks for the leader again.
+func (q questions) promote(w http.ResponseWriter, r *http.Request) {
+	if !allow(w, r, http.MethodPost) {
+		return
+	}
+	w.Header().Set("X-Etcd-Cluster-ID", q.clusterID)
+	text := strings.TrimPrefix(r.URL.Path, promotePath)
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("member %s not found in cluster", text), http.StatusNotFound)
+		return
+	}
+	list, err := q.PromoteHere(r.Context(), id)
+	if err != nil {
+		q.log.Warn("failed to promote a member", zap.String("member-id", hexID(id)), zap.Error(err))
+		http.Error(w, err.Error(), promoteStatus(err))
+		return
+	}
+	writeMembers(w, list)
+}
+
+func promoteStatus(err error) int {
+	switch {
+	case errors.Is(err, cluster.ErrIDNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, cluster.ErrMemberNotLearner), errors.Is(err, cluster.ErrLearnerNotReady):
+		return http.StatusPreconditionFailed
+	}
+	return http.StatusInternalServerError
 }
 
 func (q questions) hashKV(w http.ResponseWriter, r *http.Request) {

@@ -211,17 +211,22 @@ func (t *Transport) UpdatePeer(id uint64, peerURLs []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p := t.peers[id]; p != nil && p.urls.set(peerURLs) {
+		p.seen() // whoever waits to try the old addresses again tries the new ones
 		t.o.Logger.Info("updated remote peer", zap.String("remote-peer-id", hexID(id)), zap.Strings("remote-peer-urls", peerURLs))
 	}
 }
 
-// RemovePeer stops to talk to a member. It does not wait for what is under way.
+// RemovePeer stops to talk to a member. What is on its way to it, the word of its removal maybe, still goes out.
 func (t *Transport) RemovePeer(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p := t.peers[id]; p != nil {
-		p.cancel()
 		delete(t.peers, id)
+		if t.stopped {
+			p.cancel()
+		} else {
+			t.running.Go(p.retire)
+		}
 		t.o.Logger.Info("removed remote peer", zap.String("remote-peer-id", hexID(id)))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 )
 
@@ -379,6 +381,21 @@ func (local) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse,
 func (local) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberListResponse, error) {
 	return &pb.MemberListResponse{Members: []*pb.Member{{ID: 5, Name: "n", PeerURLs: []string{"http://a:1"}, ClientURLs: []string{"http://a:2"}}, {ID: 6, PeerURLs: []string{"http://b:1"}, IsLearner: true}}}, nil
 }
+func (local) PromoteHere(_ context.Context, id uint64) ([]*pb.Member, error) {
+	switch id {
+	case 1:
+		return nil, cluster.ErrMemberNotLearner
+	case 2:
+		return nil, fmt.Errorf("%w: 1 of 100", cluster.ErrLearnerNotReady)
+	case 3:
+		return nil, cluster.ErrNotEnoughStarted
+	case 4:
+		return nil, errors.New("not the leader")
+	case 7:
+		return []*pb.Member{{ID: 7, Name: "seven", PeerURLs: []string{"http://a:1"}}}, nil
+	}
+	return nil, cluster.ErrIDNotFound
+}
 func (local) DowngradeEnabled(context.Context) (bool, error) { return false, nil }
 
 // TestQuestions asks what is not raft's, by the Caller and by hand.
@@ -407,7 +424,7 @@ func TestQuestions(t *testing.T) {
 		{"/members/hashkv", `{"revision":4}`, `{"header":{"revision":9},"hash":42,"compact_revision":3,"hash_revision":4}`},
 		{"/members/hashkv", `{"revision":40}`, "mvcc: required revision is a future revision\n"},
 		{"/downgrade/enabled", "", "false"},
-		{"/members/promote/5", "", "404 page not found\n"},
+		{"/members/promote/5", "", "Method Not Allowed\n"},
 	} {
 		r, _ := http.NewRequest(http.MethodGet, b.url()+x.path, strings.NewReader(x.body))
 		resp, err := http.DefaultTransport.RoundTrip(r)
@@ -431,6 +448,49 @@ func TestQuestions(t *testing.T) {
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&probe); err != nil || !probe.OK || probe.Now.IsZero() {
 		t.Error(probe, err)
+	}
+}
+
+// TestPromote asks a leader to promote: verdicts come back as such, anything else as a reason to ask again.
+func TestPromote(t *testing.T) {
+	b := newEnd(t, 2, testCluster)
+	c := NewCaller(Options{Clock: clock.System})
+	for id, want := range map[uint64]error{
+		1: cluster.ErrMemberNotLearner, 2: cluster.ErrLearnerNotReady, 3: cluster.ErrNotEnoughStarted, 5: cluster.ErrIDNotFound,
+	} {
+		if _, err := c.Promote(t.Context(), []string{b.url()}, id); !errors.Is(err, want) {
+			t.Errorf("member %d: %v, want %v", id, err, want)
+		}
+	}
+	if _, err := c.Promote(t.Context(), []string{b.url()}, 4); err == nil || !strings.Contains(err.Error(), "not the leader") {
+		t.Error(err)
+	}
+	all, err := c.Promote(t.Context(), []string{b.url()}, 7)
+	if err != nil || len(all) != 1 || all[0].Name != "seven" {
+		t.Error(all, err)
+	}
+	// What stock members look at: status, text, list.
+	for _, x := range []struct {
+		path   string
+		status int
+		text   string
+	}{
+		{"1", http.StatusPreconditionFailed, "membership: can only promote a learner member\n"},
+		{"2", http.StatusPreconditionFailed, "etcdserver: can only promote a learner member which is in sync with leader: 1 of 100\n"},
+		{"5", http.StatusNotFound, "membership: ID not found\n"},
+		{"a1", http.StatusNotFound, "member a1 not found in cluster\n"},
+		{"4", http.StatusInternalServerError, "not the leader\n"},
+		{"7", http.StatusOK, `[{"id":7,"peerURLs":["http://a:1"],"name":"seven"}]` + "\n"},
+	} {
+		resp, err := http.Post(b.url()+"/members/promote/"+x.path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != x.status || string(text) != x.text || resp.Header.Get("X-Etcd-Cluster-ID") != hexID(testCluster) {
+			t.Errorf("%s: %d %s", x.path, resp.StatusCode, text)
+		}
 	}
 }
 

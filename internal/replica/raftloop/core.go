@@ -1,6 +1,7 @@
 package raftloop
 
 import (
+	"fmt"
 	"runtime"
 	"sync/atomic"
 
@@ -172,7 +173,18 @@ func (c *core) stepLocal(m *raftpb.Message) {
 }
 
 func (c *core) stepReceived(m *raftpb.Message) {
+	c.elections.note(m.GetFrom())
 	switch m.GetType() {
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if last, _ := c.log.LastIndex(); c.elections.withholds(last, m.GetIndex()) { // LastIndex never fails
+			return
+		}
+	case raftpb.MsgHeartbeat:
+		// A leader tells a member of what is committed as far as that member has said it has it. Raft would panic.
+		if last, _ := c.log.LastIndex(); m.GetCommit() > last {
+			c.apply.life.fail(fmt.Errorf("%w (they reach %d, the log %d)", ErrLogLost, m.GetCommit(), last))
+			return
+		}
 	case raftpb.MsgProp:
 		c.pump.forward(m, c.append.watch.now())
 		return
@@ -301,19 +313,4 @@ func (c *core) progress() map[uint64]tracker.Progress {
 	m := make(map[uint64]tracker.Progress)
 	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) { m[id] = pr })
 	return m
-}
-
-// heir is the voter beside this one that has the longest log, 0 if there is none. One heard of lately is
-// preferred; raft forgets that for a moment once in an election time-out.
-func (c *core) heir() (id uint64) {
-	var best tracker.Progress
-	c.rn.WithProgress(func(other uint64, typ raft.ProgressType, pr tracker.Progress) {
-		if other == c.o.ID || typ != raft.ProgressTypePeer {
-			return
-		}
-		if id == 0 || pr.RecentActive && !best.RecentActive || pr.RecentActive == best.RecentActive && pr.Match > best.Match {
-			id, best = other, pr
-		}
-	})
-	return id
 }

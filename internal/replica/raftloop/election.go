@@ -4,6 +4,10 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -28,6 +32,27 @@ type elections struct {
 	timer     *time.Timer // of the next campaign against a suspected leader; nil when there is none
 	rank      int
 	tries     int
+	// ticks counts time, and heard is when each member was heard of last.
+	ticks uint64
+	heard map[uint64]uint64
+	// unproven is the end of a log that may have been longer once; 0: it was not.
+	unproven uint64
+	// departing is the term in which this leader, who is to be removed, has tried to hand over.
+	departing uint64
+}
+
+// note takes in that a member was heard of.
+func (e *elections) note(id uint64) { e.heard[id] = e.ticks }
+
+// near tells whether a member was heard of within an election time-out.
+func (e *elections) near(id uint64) bool {
+	at, ok := e.heard[id]
+	return ok && e.ticks-at <= uint64(e.o.ElectionTicks)
+}
+
+// withholds tells whether a candidate whose log ends at theirs gets no vote: see Loop.Prove.
+func (e *elections) withholds(last, theirs uint64) bool {
+	return e.unproven > 0 && e.unproven == last && theirs > last
 }
 
 // suspect forgets leader id, so that this member votes for another at once, and campaigns itself rank
@@ -117,6 +142,7 @@ func (e *elections) transfer(c *core, to uint64) (*transfer, error) {
 
 // tick gives up what raft has given up: it tries for one election time-out.
 func (e *elections) tick() {
+	e.ticks++
 	left := e.transfers[:0]
 	for _, t := range e.transfers {
 		if t.ticks--; t.ticks <= 0 {
@@ -127,4 +153,37 @@ func (e *elections) tick() {
 	}
 	clear(e.transfers[len(left):])
 	e.transfers = left
+}
+
+// heir is the voter beside this one that has the longest log of those heard of within an election time-out, 0 if there
+// is none: nobody else could take over.
+func (c *core) heir() (id uint64) {
+	var longest uint64
+	c.rn.WithProgress(func(other uint64, typ raft.ProgressType, pr tracker.Progress) {
+		if other == c.o.ID || typ != raft.ProgressTypePeer || !c.elections.near(other) {
+			return
+		}
+		if id == 0 || pr.Match > longest {
+			id, longest = other, pr.Match
+		}
+	})
+	return id
+}
+
+// departs tells whether a conf change that waits to be proposed removes this leader, and hands over if somebody can take
+// over: it then goes to the new leader. What followers forward is lost where the leader is removed in office.
+func (c *core) departs(e *raftpb.Entry) bool {
+	var cc raftpb.ConfChange
+	if c.elections.departing == c.cut.term || e.GetType() != raftpb.EntryConfChange || proto.Unmarshal(e.GetData(), &cc) != nil ||
+		cc.GetType() != raftpb.ConfChangeRemoveNode || cc.GetNodeId() != c.o.ID {
+		return false
+	}
+	to := c.heir()
+	if to == 0 {
+		return false
+	}
+	c.elections.departing = c.cut.term // once: if nobody takes over, the change goes its way here
+	c.o.Logger.Info("to be removed: handing leadership over", zap.Uint64("to", to))
+	c.rn.TransferLeader(to)
+	return true
 }

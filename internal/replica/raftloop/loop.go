@@ -41,6 +41,10 @@ var (
 	// ErrPastLog is returned by MarkSnapshot for an index that the log does not have: such a record would
 	// mean an incoming snapshot.
 	ErrPastLog = errors.New("raftloop: the log does not reach the snapshot's index")
+	// ErrLogLost is the end of a member that the leader counts on for entries which its log does not have.
+	ErrLogLost = errors.New("raftloop: the cluster counts on entries that this member had and that its log does not have any more: " +
+		"its data directory was lost or is an old copy; remove the member from the cluster and add it again, " +
+		"then start it with an empty data directory and --initial-cluster-state existing")
 	// ErrNotRemote is returned by Step for a message that only a member itself may make.
 	ErrNotRemote = errors.New("raftloop: a local message came from the network")
 )
@@ -102,6 +106,9 @@ type Options struct {
 	Tick          time.Duration // with ManualTick only the measure of a hanging disk
 	ManualTick    bool          // the owner calls Loop.Tick
 	PreVote       bool
+	// Unproven says that the log holds no more than its founders' entries and that nobody has confirmed yet that it never
+	// held more: see Prove.
+	Unproven bool
 	// WaitingBytesMax bounds queued proposals, UncommittedBytesMax the leader's unapplied tail,
 	// WindowBytesMax the log in memory; 0 takes the defaults (64, 64 and 32 MiB).
 	WaitingBytesMax, UncommittedBytesMax, WindowBytesMax int64
@@ -174,7 +181,9 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 		Storage: log, Applied: log.startIndex(), AsyncStorageWrites: true,
 		MaxSizePerMsg: messageBytesMax, MaxCommittedSizePerReady: applyingBytesMax,
 		MaxUncommittedEntriesSize: uint64(o.UncommittedBytesMax), MaxInflightMsgs: inflightMax, MaxInflightBytes: inflightBytesMax,
-		CheckQuorum: true, PreVote: o.PreVote, StepDownOnRemoval: true,
+		// A leader that was removed goes on telling the others that its removal is committed until it is stopped: without
+		// that word the survivor of two could not elect itself.
+		CheckQuorum: true, PreVote: o.PreVote,
 		Logger: raftLogger{o.Logger},
 	})
 	if err != nil {
@@ -183,8 +192,12 @@ func New(o Options, log *Log, w WAL, t Transport, m Machine) *Loop {
 	l.core = &core{
 		o: &o, rn: rn, log: log, in: in, out: t, append: l.append, apply: l.apply, board: board,
 		commit: log.state.GetCommit(), pump: pump{in: in}, reads: reads{in: in, nextID: o.NextID, logger: o.Logger},
-		elections: elections{o: &o},
+		elections: elections{o: &o, heard: map[uint64]uint64{}},
 	}
+	if o.Unproven {
+		l.core.elections.unproven = log.last
+	}
+	l.core.pump.departs = l.core.departs
 	l.core.cut.term = log.state.GetTerm()
 	l.core.cut.settle(o.ID, log.conf)
 	board.status.Term, board.status.Commit = log.state.GetTerm(), log.state.GetCommit()
@@ -362,6 +375,13 @@ func (l *Loop) AdvanceTicks() {
 			l.core.rn.Tick()
 		}
 	})
+}
+
+// Prove tells that a log of founders' entries alone is all that this member ever had: see Options.Unproven. Until then,
+// or until a leader has sent it more, it gives no vote to a candidate whose log goes on, since the vote may stand for
+// entries that it acknowledged in an earlier life and lost.
+func (l *Loop) Prove() {
+	l.in.call(func() { l.core.elections.unproven = 0 })
 }
 
 // Tick advances time by one tick; for an owner that set ManualTick.

@@ -48,8 +48,10 @@ type pump struct {
 	// confUntil: the leader replaced a conf change by an empty entry because another is not applied yet.
 	// It is tried again when this index is applied; anyIndex until the empty entry's index is known.
 	confUntil uint64
-	entries   []raftpb.Entry  // scratch for the leader, whose raft copies entries
-	pointers  []*raftpb.Entry // into entries
+	// departs tells that a conf change removes this leader, who hands over first: the change waits.
+	departs  func(*raftpb.Entry) bool
+	entries  []raftpb.Entry  // scratch for the leader, whose raft copies entries
+	pointers []*raftpb.Entry // into entries
 }
 
 const anyIndex = ^uint64(0)
@@ -87,7 +89,7 @@ func (p *pump) run(rn *raft.RawNode, now time.Duration, accepts func(*raft.Basic
 			handed += head.size
 			p.pop(1)
 		} else if head.msg != nil {
-			if !p.stepAlone(rn, head.msg, st.Applied) {
+			if !p.stepAlone(rn, head.msg, &st) {
 				break
 			}
 			handed += head.size
@@ -100,14 +102,14 @@ func (p *pump) run(rn *raft.RawNode, now time.Duration, accepts func(*raft.Basic
 }
 
 // stepAlone steps a message that may hold a conf change, and tells whether raft took it.
-func (p *pump) stepAlone(rn *raft.RawNode, m *raftpb.Message, applied uint64) bool {
+func (p *pump) stepAlone(rn *raft.RawNode, m *raftpb.Message, st *raft.BasicStatus) bool {
 	ents := m.GetEntries()
 	conf := len(ents) == 1 && ents[0].GetType() != raftpb.EntryNormal
 	if !conf {
 		p.held = rn.Step(m) != nil
 		return !p.held
 	}
-	if applied < p.confUntil {
+	if st.Applied < p.confUntil || st.RaftState == raft.StateLeader && p.departs(ents[0]) {
 		return false
 	}
 	change := ents[0]

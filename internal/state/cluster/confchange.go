@@ -93,6 +93,11 @@ func (s *State) Validate(ch Change, maxLearners int) error {
 		if !known {
 			return ErrIDNotFound
 		}
+		// Nobody could commit anything any more. Raft panics on it, in a stock member too, so that none that is alive has
+		// ever decided otherwise.
+		if !have.IsLearner && len(s.Voters()) == 1 {
+			return ErrNotEnoughStarted
+		}
 		return nil
 	case raftpb.ConfChangeUpdateNode:
 		if !known {

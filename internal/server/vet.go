@@ -1,0 +1,127 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"keelson/internal/kit/clock"
+	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/cluster"
+)
+
+// Why a member with an empty data directory is not the one that its configuration says. Each tells what to do.
+var (
+	// ErrBootstrapped is returned when the cluster knows this member already and its data directory is empty.
+	ErrBootstrapped = errors.New("member has already been bootstrapped: its data directory was lost; " +
+		"remove the member from the cluster and add it again, then start it with --initial-cluster-state existing")
+	// ErrWasRemoved is returned when the member that --initial-cluster describes is none of the running cluster's.
+	ErrWasRemoved = errors.New("the cluster of --initial-cluster runs and does not have this member any more: it was removed; " +
+		"add it with `etcdctl member add`, then start it with an empty data directory and --initial-cluster-state existing")
+	// ErrOtherCluster is returned when a member that --initial-cluster names belongs to another cluster.
+	ErrOtherCluster = errors.New("cluster ID mismatch: --initial-cluster and --initial-cluster-token must be the same on all members of a new cluster; " +
+		"to join a running one, add this member with `etcdctl member add` and start it with --initial-cluster-state existing")
+	// ErrForeignDirectory is returned for a data directory that another cluster's member wrote.
+	ErrForeignDirectory = errors.New("the data directory is another cluster's: start this member with an empty --data-dir, " +
+		"or, to run what is in the directory, with the flags it was made with")
+)
+
+// peerAskTimeout bounds one question to a member while starting: etcd's.
+const peerAskTimeout = time.Second
+
+// answer is what a member says of its cluster.
+type answer struct {
+	urls      []string
+	members   []PeerMember
+	clusterID uint64
+	err       error
+}
+
+// askAll asks members, each by its peer URLs, who they know, all at once.
+func askAll(ctx context.Context, caller Caller, all [][]string) []answer {
+	answers := make([]answer, len(all))
+	var asking sync.WaitGroup
+	for i, urls := range all {
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, peerAskTimeout)
+			defer cancel()
+			a := answer{urls: urls}
+			a.members, a.clusterID, a.err = caller.Members(ctx, urls)
+			answers[i] = a
+		})
+	}
+	asking.Wait()
+	return answers
+}
+
+// started tells whether a member has ever run: it then told the others where it serves clients.
+func started(m PeerMember) bool { return len(m.ClientURLs) > 0 }
+
+// vet judges a founder with nothing in its log by what the other founders answer: an error where it has lived before or
+// is none of them. heard tells whether anybody answered.
+func vet(id, clusterID uint64, answers []answer) (heard bool, err error) {
+	for _, a := range answers {
+		if a.err != nil || len(a.members) == 0 {
+			continue // it has begun as little as this one has
+		}
+		if a.clusterID != clusterID {
+			return true, fmt.Errorf("%w: the member at %v is of cluster %x, and the flags of this one say %x", ErrOtherCluster, a.urls, a.clusterID, clusterID)
+		}
+		i := slices.IndexFunc(a.members, func(m PeerMember) bool { return m.ID == id })
+		switch {
+		case i >= 0 && started(a.members[i]):
+			return true, fmt.Errorf("member %x: %w", id, ErrBootstrapped)
+		case i < 0 && slices.ContainsFunc(a.members, started):
+			return true, fmt.Errorf("member %x: %w", id, ErrWasRemoved)
+		}
+		heard = true
+	}
+	return heard, nil
+}
+
+// vetting goes on asking the other founders while none has said whether this member, whose log holds no more than its
+// beginning, has lived before. Meanwhile raft holds back the votes that could undo what it once acknowledged.
+type vetting struct {
+	id, clusterID uint64
+	cluster       *cluster.Cluster
+	loop          *raftloop.Loop
+	caller        Caller
+	clock         clock.Clock
+	fail          func(error)
+}
+
+// run ends with the first word from another founder, or once a leader has sent entries.
+func (v *vetting) run(ctx context.Context) {
+	tick := v.clock.NewTicker(peerAskTimeout)
+	defer tick.Stop()
+	for {
+		st := v.cluster.State()
+		var others [][]string
+		for _, m := range st.Members {
+			if m.ID != v.id {
+				others = append(others, m.PeerURLs)
+			}
+		}
+		heard, err := vet(v.id, v.clusterID, askAll(ctx, v.caller, others))
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			v.fail(err)
+			return
+		case heard:
+			v.loop.Prove()
+			return
+		case v.loop.Status().Applied > uint64(len(st.Members)):
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
