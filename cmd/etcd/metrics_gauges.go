@@ -51,6 +51,7 @@ func newGauges(m *server.Member) *gauges {
 	add(now, "etcd_server_has_leader", "1 while a leader is known.", func(r reading) float64 { return one(r.status.Leader != 0) })
 	add(now, "etcd_server_is_leader", "1 while this member leads.", func(r reading) float64 { return one(r.status.Leader == m.ID()) })
 	add(now, "etcd_server_is_learner", "1 while this member does not vote.", func(r reading) float64 { return one(r.status.IsLearner) })
+	add(total, "etcd_server_learner_promote_successes", "Learners that became voters because this member was asked.", func(reading) float64 { return float64(m.Promotions()) })
 	add(total, "etcd_server_leader_changes_seen_total", "Changes of leader that this member saw.", func(r reading) float64 { return float64(r.stats.LeaderChanges) })
 	add(now, "etcd_server_proposals_committed_total", "The newest entry that is committed.", func(r reading) float64 { return float64(r.status.RaftIndex) })
 	add(now, "etcd_server_proposals_applied_total", "The newest entry that is applied.", func(r reading) float64 { return float64(r.status.RaftAppliedIndex) })

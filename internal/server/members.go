@@ -30,8 +30,8 @@ type Membership struct {
 	learnersMax int
 	// turn holds a token while nobody changes the membership through this member: raft takes one change at a time.
 	turn chan struct{}
-	// promoted and notPromoted count promotions that were asked of this member.
-	promoted, notPromoted atomic.Int64
+	// promoted counts the promotions that were asked of this member and made.
+	promoted atomic.Int64
 }
 
 func newMembership(m *Member, who identity, p *proposer, r *reads, find *leaderFinder) *Membership {

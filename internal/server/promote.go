@@ -38,13 +38,15 @@ func (s *Membership) MemberPromote(ctx context.Context, r *pb.MemberPromoteReque
 		err = verdict
 	}
 	if err != nil {
-		s.notPromoted.Add(1)
 		return nil, s.refused("promote", r.ID, err)
 	}
 	s.promoted.Add(1)
 	resp.Header = s.header()
 	return resp, nil
 }
+
+// Promotions counts the learners that became voters because this member was asked.
+func (s *Membership) Promotions() int64 { return s.promoted.Load() }
 
 // unsettled gives err if it is why another member may have to be asked, nil if it is a verdict.
 func unsettled(err, again error) error {

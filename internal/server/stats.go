@@ -63,8 +63,6 @@ type Stats struct {
 	ReadTxns         int
 	// Reached tells of each member of the cluster whether there is a connection to it; of this one it says yes.
 	Reached map[uint64]bool
-	// LearnersPromoted and LearnersNotPromoted count the promotions that were asked of this member.
-	LearnersPromoted, LearnersNotPromoted int64
 }
 
 // Stats gives the counts as of now.
@@ -82,6 +80,5 @@ func (m *Member) Stats() Stats {
 		SlowReads: m.reads().late.Load(), FailedReads: m.reads().failed.Load(), LateHeartbeats: m.loop.LateHeartbeats(),
 		Installing: m.machine.installing.Load(),
 		Keys:       v.Keys(), CompactRev: v.CompactRev(), Counts: m.data.state.KV.Counts(), ReadTxns: m.data.store.OpenReadTxns(),
-		LearnersPromoted: m.Membership.promoted.Load(), LearnersNotPromoted: m.Membership.notPromoted.Load(),
 	}
 }
