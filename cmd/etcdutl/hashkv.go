@@ -21,7 +21,7 @@ func hashKVCommand(a *app) *cobra.Command {
 			if err := a.checkFormat(); err != nil {
 				return err
 			}
-			h, err := offline.HashFile(cmd.Context(), args[0], rev, a.set.timeout)
+			h, err := offline.HashFile(cmd.Context(), args[0], rev, a.set.timeout, a.logger())
 			if err != nil {
 				return failed(err)
 			}

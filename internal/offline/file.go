@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keelson/internal/storage/store"
 )
 
@@ -94,6 +96,18 @@ func (s *source) checkSum() error {
 	return nil
 }
 
+// advice is an error of package store in the words of who works with files.
+type advice struct {
+	text string
+	err  error
+}
+
+// Error says what is wrong and what to do.
+func (a *advice) Error() string { return a.text }
+
+// Unwrap gives package store's error.
+func (a *advice) Unwrap() error { return a.err }
+
 // explain says of an error of package store what to do about a file that is none of a member's directory.
 func explain(path string, err error) error {
 	var damage *store.CorruptError
@@ -103,15 +117,47 @@ func explain(path string, err error) error {
 		if damage.Offset >= 0 {
 			at = fmt.Sprintf(" at byte %d", damage.Offset)
 		}
-		return fmt.Errorf("%s is damaged%s: %s; use another copy, or take a new snapshot from a member that runs: %w", path, at, damage.Reason, errDamaged)
+		return &advice{fmt.Sprintf("%s is damaged%s: %s; use another copy, or take a new snapshot from a member that runs", path, at, damage.Reason), err}
 	case errors.Is(err, store.ErrInUse):
-		return fmt.Errorf("%s is in use by a running member: stop it first, or use a snapshot (etcdctl snapshot save): %w", path, store.ErrInUse)
+		return &advice{path + " is in use by a running member: stop it first, or use a snapshot (etcdctl snapshot save)", err}
 	}
 	return err
 }
 
-// errDamaged ends the text of an error about a damaged file.
-var errDamaged = errors.New("not usable")
+// CheckStructure checks the pages of the bolt file at path, which tools of bbolt's own would trust. Another process is
+// waited for at most wait (0: for ever).
+func CheckStructure(path string, wait time.Duration, lg *zap.Logger) error {
+	err := patiently(wait, lg, path, func(wait time.Duration) error { return store.CheckFile(path, wait) })
+	return explain(path, err)
+}
+
+// explainDir says of an error of package store what to do about the data directory of a member.
+func explainDir(dir string, err error) error {
+	if errors.Is(err, store.ErrInUse) {
+		return &advice{dir + " is in use by a running member: stop it first", err}
+	}
+	return err
+}
+
+// patience is how long a locked file is waited for in silence.
+const patience = 200 * time.Millisecond
+
+// patiently runs open, which waits for another process to let go of path. It says so where that takes long.
+func patiently(wait time.Duration, lg *zap.Logger, path string, open func(wait time.Duration) error) error {
+	if wait > 0 && wait <= patience {
+		return open(wait)
+	}
+	err := open(patience)
+	if !errors.Is(err, store.ErrInUse) {
+		return err
+	}
+	rest := "for ever"
+	if wait > 0 {
+		rest = wait.String()
+	}
+	lg.Warn("another process has the file open, most likely a running member; waiting for it", zap.String("path", path), zap.String("timeout", rest))
+	return open(wait)
+}
 
 // Status is what a saved snapshot holds. The names are those of etcdutl's JSON.
 type Status struct {
@@ -149,8 +195,12 @@ type HashKV struct {
 
 // HashFile hashes the file at path up to rev, as a member with this file would answer; 0 means the newest revision.
 // Another process is waited for at most wait (0: for ever).
-func HashFile(ctx context.Context, path string, rev int64, wait time.Duration) (HashKV, error) {
-	s, err := openSource(path, wait, false)
+func HashFile(ctx context.Context, path string, rev int64, wait time.Duration, lg *zap.Logger) (HashKV, error) {
+	var s *source
+	err := patiently(wait, lg, path, func(wait time.Duration) (err error) {
+		s, err = openSource(path, wait, false)
+		return err
+	})
 	if err != nil {
 		return HashKV{}, err
 	}

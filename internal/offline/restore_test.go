@@ -77,7 +77,7 @@ func restoreOf(t *testing.T, path string) Restore {
 
 func TestRestore(t *testing.T) {
 	path := snapshotOf(t, fresh(t))
-	before, err := HashFile(context.Background(), path, 0, 0)
+	before, err := HashFile(context.Background(), path, 0, 0, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestRestore(t *testing.T) {
 	if err := r.Run(); err != nil {
 		t.Fatal(err)
 	}
-	if after, err := HashFile(context.Background(), statePath(r.DataDir), 0, 0); err != nil || after != before {
+	if after, err := HashFile(context.Background(), statePath(r.DataDir), 0, 0, zap.NewNop()); err != nil || after != before {
 		t.Errorf("hash %+v, of the snapshot %+v, %v", after, before, err)
 	}
 	checkMembership(t, r.DataDir, filepath.Join(r.DataDir, "member", "wal"))
@@ -172,14 +172,14 @@ func TestRestoreBesides(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkMembership(t, r.DataDir, r.WALDir)
-	h, err := HashFile(context.Background(), statePath(r.DataDir), 0, 0)
+	h, err := HashFile(context.Background(), statePath(r.DataDir), 0, 0, zap.NewNop())
 	if err != nil || h.HashRevision != 1005 || h.CompactRevision != 1005 {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if _, err := HashFile(context.Background(), statePath(r.DataDir), 5, 0); !errors.Is(err, ErrCompacted) {
+	if _, err := HashFile(context.Background(), statePath(r.DataDir), 5, 0, zap.NewNop()); !errors.Is(err, ErrCompacted) {
 		t.Errorf("an old revision: %v", err)
 	}
-	if _, err := HashFile(context.Background(), statePath(r.DataDir), 1006, 0); !errors.Is(err, ErrFutureRev) {
+	if _, err := HashFile(context.Background(), statePath(r.DataDir), 1006, 0, zap.NewNop()); !errors.Is(err, ErrFutureRev) {
 		t.Errorf("a later revision: %v", err)
 	}
 }
@@ -279,7 +279,7 @@ func TestDamagedFiles(t *testing.T) {
 		if _, err := SnapshotStatus(context.Background(), path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: status: %v", name, err)
 		}
-		if _, err := HashFile(context.Background(), path, 0, 0); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := HashFile(context.Background(), path, 0, 0, zap.NewNop()); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: hash: %v", name, err)
 		}
 		r := restoreOf(t, path)

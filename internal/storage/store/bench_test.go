@@ -66,7 +66,7 @@ func BenchmarkLoadKeys(b *testing.B) {
 	s.Close()
 	b.StartTimer()
 	start := b.Elapsed()
-	if err := checkFile(path, lockWait); err != nil {
+	if err := CheckFile(path, lockWait); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64((b.Elapsed()-start).Nanoseconds())/revs, "check-ns/revision")

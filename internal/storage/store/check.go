@@ -57,9 +57,9 @@ type checker struct {
 // windowPages is how many pages are read together once two in a row were asked for (128 KiB of 4 KiB pages).
 const windowPages = 32
 
-// checkFile checks the structure of the bolt file at path while holding its lock, for which it waits at most wait (0:
-// for ever). It costs a few µs a page.
-func checkFile(path string, wait time.Duration) (err error) {
+// CheckFile checks the structure of the bolt file at path while holding its lock, for which it waits at most wait (0:
+// for ever): ErrInUse, or *CorruptError. What has passed it makes bolt neither panic nor fault. It costs a few µs a page.
+func CheckFile(path string, wait time.Duration) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)

@@ -21,7 +21,7 @@ type Edit struct{ tx *readTx }
 // the file for at most wait (0: for ever), then answers ErrInUse. mapSize is the address space to reserve for the file
 // (0: 10 GiB).
 func EditFile(path string, wait time.Duration, mapSize uint64, change func(*Edit) error) (err error) {
-	if err := checkFile(path, wait); err != nil {
+	if err := CheckFile(path, wait); err != nil {
 		return err
 	}
 	bo := boltOptions(&Options{})

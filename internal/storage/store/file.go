@@ -101,7 +101,7 @@ func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 	case err != nil:
 		return nil, fmt.Errorf("store: %w", err)
 	default:
-		if err := checkFile(path, lockWait); err != nil {
+		if err := CheckFile(path, lockWait); err != nil {
 			return nil, err
 		}
 	}

@@ -26,7 +26,7 @@ type ReadOnly struct {
 // OpenReadOnly checks the structure of the file at path and opens it. It waits for another process to let go of the
 // file for at most wait (0: for ever), then answers ErrInUse; *CorruptError where the file is damaged, or none of etcd's.
 func OpenReadOnly(path string, wait time.Duration) (*ReadOnly, error) {
-	if err := checkFile(path, wait); err != nil {
+	if err := CheckFile(path, wait); err != nil {
 		return nil, err
 	}
 	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: wait, FreelistType: bolt.FreelistMapType})
@@ -131,7 +131,11 @@ func (w *summer) bucket(name []byte) error {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	w.sum = crc32.Update(w.sum, table, name)
 	keys := bytes.Equal(name, []byte(schema.Key.String()))
-	c := w.tx.Tx.Bucket(name).Cursor()
+	b := w.tx.Tx.Bucket(name)
+	if b == nil {
+		return w.tx.corrupt(name, errors.New("a key beside the buckets"))
+	}
+	c := b.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
 		if w.n++; w.n%hashCheckEvery == 0 && w.ctx.Err() != nil {
 			return w.ctx.Err()

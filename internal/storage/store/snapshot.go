@@ -118,7 +118,7 @@ func (b boundedWriter) Write(p []byte) (int, error) {
 // ends the store.
 func (s *Store) Install(file string) error {
 	from := s.fs.OSPath(file)
-	if err := checkFile(from, lockWait); err != nil {
+	if err := CheckFile(from, lockWait); err != nil {
 		return err
 	}
 	s.commitMu.Lock()
