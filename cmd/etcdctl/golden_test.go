@@ -51,6 +51,8 @@ func refusedCases() []string {
 		`lock`, `elect`, `elect a`, `elect a b -l`, `elect a b c`,
 		`compaction`, `compaction x`, `alarm list x`, `alarm disarm x`, `nosuch`,
 		`downgrade validate`, `downgrade validate 3.6 x`, `downgrade validate nonsense`, `downgrade enable`, `downgrade enable a b`,
+		`check perf`, `check perf --load q`, `check datascale`, `check datascale --load q`,
+		`make-mirror`, `make-mirror a b`, `make-mirror x --no-dest-prefix --dest-prefix y`,
 	}
 }
 

@@ -31,7 +31,8 @@ type app struct {
 	out  io.Writer // answers
 	diag io.Writer // errors, warnings, hints
 
-	wait func(time.Duration) // the pause before a delete of a range
+	wait     func(time.Duration) // the pause before a delete of a range
+	perfTime time.Duration       // how long check perf writes; 0: a minute
 
 	set settings
 }

@@ -12,9 +12,7 @@ import (
 func notYet() []string {
 	return []string{
 		"auth",
-		"check",
 		"defrag",
-		"make-mirror",
 		"member add",
 		"member promote",
 		"member remove",
@@ -71,8 +69,8 @@ func refusedFlags() []refusedFlag {
 	}
 }
 
-func bindRefused(fs *pflag.FlagSet) {
-	for _, f := range refusedFlags() {
+func bindRefused(fs *pflag.FlagSet, flags []refusedFlag) {
+	for _, f := range flags {
 		if f.text {
 			fs.StringP(f.name, f.short, "", f.help)
 		} else {
@@ -83,9 +81,14 @@ func bindRefused(fs *pflag.FlagSet) {
 
 // refuseFlags fails on the first flag, by the command line or the environment, that asks for what is not there yet.
 func refuseFlags(fs *pflag.FlagSet) error {
-	for _, r := range refusedFlags() {
+	return refuseSet(fs, refusedFlags(), func(name string) string { return fmt.Sprintf("--%s (%s)", name, envName(name)) })
+}
+
+// refuseSet fails on the first of flags that is set in fs; shown is how a flag is named to the user.
+func refuseSet(fs *pflag.FlagSet, flags []refusedFlag, shown func(name string) string) error {
+	for _, r := range flags {
 		if f := fs.Lookup(r.name); f != nil && f.Value.String() != f.DefValue {
-			return fail(statusBadFeature, "--%s (%s): %s is not supported by this version of etcdctl yet; nothing was done", r.name, envName(r.name), r.what)
+			return fail(statusBadFeature, "%s: %s is not supported by this version of etcdctl yet; nothing was done", shown(r.name), r.what)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func (s *settings) bind(fs *pflag.FlagSet) {
 	fs.StringVarP(&s.format, "write-out", "w", "simple", "output format: fields, json, protobuf, simple or table")
 	fs.BoolVar(&s.hex, "hex", false, "print byte strings in hexadecimal")
 	fs.BoolVar(&s.debug, "debug", false, "print the settings and what the client does to stderr")
-	bindRefused(fs)
+	bindRefused(fs, refusedFlags())
 }
 
 // clean trims the spaces of a list such as "a, b".
