@@ -152,6 +152,9 @@ func (a *app) explain(exit int, err error) error {
 
 // hint looks at the endpoints after a time-out or a lost connection.
 func (a *app) hint(err error, endpoints []string) string {
+	if h := memberHint(err); h != "" {
+		return h
+	}
 	code := status.Code(err)
 	if !errors.Is(err, context.DeadlineExceeded) && code != codes.DeadlineExceeded && code != codes.Unavailable {
 		return ""

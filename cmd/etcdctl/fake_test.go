@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 
@@ -199,12 +200,60 @@ func (f *fake) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLe
 	return &pb.LeaseLeasesResponse{Header: header(), Leases: []*pb.LeaseStatus{{ID: fakeLease}, {ID: 5}}}, nil
 }
 
-func (f *fake) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberListResponse, error) {
-	return &pb.MemberListResponse{Header: headerNoRevision(), Members: []*pb.Member{
+func (f *fake) members() []*pb.Member {
+	return []*pb.Member{
 		{ID: 0x8e9e05c52164694d, Name: "etcd0", PeerURLs: []string{"http://127.0.0.1:12380"}, ClientURLs: []string{"http://" + f.addr}},
 		{ID: 0x91bc3c398fb3c146, PeerURLs: []string{"http://127.0.0.1:22380", "http://10.0.0.1:22380"}},
 		{ID: 0xfd422379fda50e4, Name: "learner", PeerURLs: []string{"http://127.0.0.1:32380"}, IsLearner: true},
-	}}, nil
+	}
+}
+
+func (f *fake) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	return &pb.MemberListResponse{Header: headerNoRevision(), Members: f.members()}, nil
+}
+
+func (f *fake) MemberAdd(_ context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	m := &pb.Member{ID: 0x91bc3c398fb3c146, PeerURLs: r.PeerURLs, IsLearner: r.IsLearner}
+	all := f.members()
+	all[1] = m
+	switch r.PeerURLs[0] {
+	case "nonsense":
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	case "http://taken:1":
+		return nil, rpctypes.ErrGRPCPeerURLExist
+	case "http://few:1": // without a code, as etcd's
+		return nil, errors.New(rpctypes.ErrMemberNotEnoughStarted.Error())
+	case "http://short:1":
+		m.ID = 0xabc // padded with spaces
+	}
+	return &pb.MemberAddResponse{Header: headerNoRevision(), Member: m, Members: all}, nil
+}
+
+func (f *fake) MemberRemove(_ context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	if r.ID == 1 {
+		return nil, rpctypes.ErrGRPCMemberNotFound
+	}
+	return &pb.MemberRemoveResponse{Header: headerNoRevision(), Members: f.members()[:2]}, nil
+}
+
+func (f *fake) MemberUpdate(_ context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	all := f.members()
+	all[1].PeerURLs = r.PeerURLs
+	return &pb.MemberUpdateResponse{Header: headerNoRevision(), Members: all}, nil
+}
+
+func (f *fake) MemberPromote(_ context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	if r.ID == 1 {
+		return nil, rpctypes.ErrGRPCLearnerNotReady
+	}
+	return &pb.MemberPromoteResponse{Header: headerNoRevision(), Members: f.members()}, nil
+}
+
+func (f *fake) MoveLeader(_ context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if r.TargetID == 1 {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	return &pb.MoveLeaderResponse{Header: header()}, nil
 }
 
 func (f *fake) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {

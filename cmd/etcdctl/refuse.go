@@ -13,12 +13,7 @@ func notYet() []string {
 	return []string{
 		"auth",
 		"defrag",
-		"member add",
-		"member promote",
-		"member remove",
-		"member update",
 		"migrate",
-		"move-leader",
 		"role",
 		"user",
 	}

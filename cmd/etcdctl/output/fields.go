@@ -16,7 +16,7 @@ type fields struct {
 }
 
 func (f *fields) refuse(answer any) error {
-	if _, ok := answer.(*Downgrade); ok {
+	if _, ok := answer.(*Downgrade); ok || onMembers(answer) {
 		return unsupported("fields")
 	}
 	return nil

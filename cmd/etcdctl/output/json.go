@@ -27,9 +27,14 @@ func (j *jsonLayout) lay(w *bufio.Writer, answer any) error {
 		answer = r.DowngradeResponse
 	case *Remaining:
 		answer = r.LeaseTimeToLiveResponse
+	case *Added, *Changed, *Moved:
+		answer = raw(r)
+		if j.hex {
+			answer = hexOf(r)
+		}
 	case *clientv3.MemberListResponse:
 		if j.hex {
-			answer = hexMembers(r)
+			answer = &hexMembersJSON{hexHeader(r.Header), hexList(r.Members)}
 		}
 	}
 	b, err := json.Marshal(answer)
@@ -90,18 +95,23 @@ type hexMembersJSON struct {
 	Members []*hexMemberJSON `json:"members"`
 }
 
-func hexMembers(r *clientv3.MemberListResponse) *hexMembersJSON {
-	h := &hexMembersJSON{Members: []*hexMemberJSON{}}
-	if r.Header != nil {
-		h.Header = &hexHeaderJSON{
-			ClusterID: fmt.Sprintf("%x", r.Header.ClusterId),
-			MemberID:  fmt.Sprintf("%x", r.Header.MemberId),
-			Revision:  r.Header.Revision,
-			RaftTerm:  r.Header.RaftTerm,
-		}
+func hexHeader(h *pb.ResponseHeader) *hexHeaderJSON {
+	if h == nil {
+		return nil
 	}
-	for _, m := range r.Members {
-		h.Members = append(h.Members, &hexMemberJSON{fmt.Sprintf("%x", m.ID), m.Name, m.PeerURLs, m.ClientURLs, m.IsLearner})
+	return &hexHeaderJSON{
+		ClusterID: fmt.Sprintf("%x", h.ClusterId), MemberID: fmt.Sprintf("%x", h.MemberId), Revision: h.Revision, RaftTerm: h.RaftTerm,
 	}
-	return h
+}
+
+func hexMember(m *pb.Member) *hexMemberJSON {
+	return &hexMemberJSON{fmt.Sprintf("%x", m.GetID()), m.GetName(), m.GetPeerURLs(), m.GetClientURLs(), m.GetIsLearner()}
+}
+
+func hexList(all []*pb.Member) []*hexMemberJSON {
+	list := make([]*hexMemberJSON, len(all))
+	for i, m := range all {
+		list[i] = hexMember(m)
+	}
+	return list
 }

@@ -48,6 +48,8 @@ func (protobuf) lay(w *bufio.Writer, answer any) error {
 		m = (*pb.MemberListResponse)(r)
 	case *clientv3.AlarmResponse:
 		m = (*pb.AlarmResponse)(r)
+	case *Added, *Changed, *Moved:
+		m = raw(r)
 	case *Downgrade:
 		m = (*pb.DowngradeResponse)(r.DowngradeResponse)
 	default:

@@ -50,6 +50,8 @@ func (s *simple) lay(w *bufio.Writer, answer any) error {
 		for _, a := range r.Alarms {
 			fmt.Fprintf(w, "memberID:%d alarm:%s\n", a.MemberID, a.Alarm)
 		}
+	case *Added, *Changed, *Moved:
+		s.members(w, r)
 	case *Downgrade:
 		fmt.Fprintf(w, "Downgrade %s success, cluster version %s\n", r.Step, r.Version)
 	case []Health:
