@@ -17,6 +17,7 @@ import (
 type observed struct {
 	registry *prometheus.Registry
 	disk     diskMetrics
+	reclaim  reclaimMetrics
 	requests requestMetrics
 	leases   leaseMetrics
 	events   prometheus.Counter
@@ -25,7 +26,7 @@ type observed struct {
 func newObserved() *observed {
 	r := prometheus.NewRegistry()
 	return &observed{
-		registry: r, disk: newDiskMetrics(r), requests: newRequestMetrics(r), leases: newLeaseMetrics(r),
+		registry: r, disk: newDiskMetrics(r), reclaim: newReclaimMetrics(r), requests: newRequestMetrics(r), leases: newLeaseMetrics(r),
 		events: newCounter(r, "etcd_debugging_mvcc_events_total", "Events sent to watchers."),
 	}
 }
@@ -40,6 +41,7 @@ func (o *observed) observer() server.Observer {
 		Events:       func(n int) { o.events.Add(float64(n)) },
 	}
 	o.disk.observe(&w)
+	o.reclaim.observe(&w)
 	o.requests.observe(&w)
 	return w
 }

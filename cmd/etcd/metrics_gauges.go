@@ -72,6 +72,7 @@ func newGauges(m *server.Member) *gauges {
 	add(total, "etcd_mvcc_put_total", "Puts.", func(r reading) float64 { return float64(r.stats.Counts.Puts.Load()) })
 	add(total, "etcd_mvcc_delete_total", "Deletes, of one key or of many.", func(r reading) float64 { return float64(r.stats.Counts.Deletes.Load()) })
 	add(total, "etcd_mvcc_txn_total", "Transactions that did more than one thing.", func(r reading) float64 { return float64(r.stats.Counts.Txns.Load()) })
+	add(now, "etcd_disk_defrag_inflight", "1 while the state file is being defragmented.", func(reading) float64 { return one(m.Defragmenting()) })
 	add(now, "etcd_mvcc_db_open_read_transactions", "Read transactions that are open in the store.", func(r reading) float64 { return float64(r.stats.ReadTxns) })
 	add(total, "etcd_server_slow_read_indexes_total", "Questions for a read index that had no answer in time.", func(r reading) float64 { return float64(r.stats.SlowReads) })
 	add(total, "etcd_server_read_indexes_failed_total", "Questions for a read index that failed.", func(r reading) float64 { return float64(r.stats.FailedReads) })

@@ -69,8 +69,6 @@ var (
 	ErrClusterVersionUnavailable = errors.New("etcdserver: cluster version not found during downgrade")
 	// ErrUnknownMethod is returned for an action that this version does not know.
 	ErrUnknownMethod = errors.New("etcdserver: unknown method")
-	// ErrUnsupported is returned for what this version does not do yet.
-	ErrUnsupported = errors.New("keelson: not supported yet")
 )
 
 // The reasons that apply gives, under this package's name for those who can't import apply.

@@ -59,6 +59,7 @@ type Member struct {
 	*Maintenance
 	*Alarmer
 	*Downgrades
+	*Defragmenter
 
 	cfg     *config.Config
 	deps    Deps
@@ -166,7 +167,8 @@ func (m *Member) serve(p *proposer, r *reads) {
 	m.Alarmer = &Alarmer{identity: who, set: o.state.Alarms, proposer: p, reads: r, turn: make(chan struct{}, 1)}
 	q := newQuota(o.store, m.Alarmer, &o.diskFull, m.cfg.Storage.QuotaBytes, m.deps.Logger)
 	m.workers.space = &spaceWatch{clock: m.deps.Clock, grown: m.machine.applier.Grown.Load, full: func() bool { return !q.has(0) }, alarm: q.alarm}
-	m.workers.reclaimer = newReclaimer(m.machine, o.state.KV, o.state.Watch, o.store, m.deps.Clock)
+	m.workers.reclaimer = newReclaimer(m.machine, o.state, o.store, m.deps)
+	m.Defragmenter = &Defragmenter{store: o.store, logger: m.deps.Logger}
 	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}

@@ -24,6 +24,8 @@ type Observer struct {
 	Range func(ok bool, took time.Duration)
 	// Hash is called for each hash: of the whole file, or of the revisions up to one.
 	Hash func(revisions bool, took time.Duration)
+	// Store is told of compactions and defragmentations.
+	Store store.Observer
 	// Backup is called for each snapshot that was streamed to a client.
 	Backup func(took time.Duration)
 	// SnapshotSaved is called for each .snap file, and SnapshotReceived for each state file from a leader.

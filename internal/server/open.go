@@ -75,6 +75,9 @@ func open(cfg *config.Config, d Deps, fail func(error)) (_ *opened, err error) {
 	if err := snap.CleanTemp(d.FS, o.snap, o.store.Committed().Index); err != nil {
 		return nil, err
 	}
+	if err := defragmentAtStart(context.Background(), cfg, o.store, d.Logger); err != nil {
+		return nil, err
+	}
 	if fresh {
 		return o, o.create(cfg, d, g)
 	}
@@ -243,7 +246,8 @@ func storeOptions(cfg *config.Config, d Deps, fail func(error)) store.Options {
 	return store.Options{
 		FreelistType: cfg.Storage.FreelistType, BatchInterval: cfg.Storage.BatchInterval, BatchLimit: cfg.Storage.BatchLimit,
 		NoSync: cfg.Storage.NoSync, Mlock: cfg.Storage.Mlock,
-		Clock: d.Clock, Logger: d.Logger, OnFail: fail, OnCommit: d.Observe.StoreCommit,
+		CompactionBatch: int(cfg.Compaction.BatchLimit), CompactionPause: cfg.Compaction.Sleep,
+		Clock: d.Clock, Logger: d.Logger, OnFail: fail, OnCommit: d.Observe.StoreCommit, Observe: d.Observe.Store,
 	}
 }
 

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
 	"keelson/internal/state/mvcc"
 	"keelson/internal/state/watch"
@@ -21,15 +23,19 @@ const (
 )
 
 // reclaimer gives memory and disk back: dead versions after a compaction, superseded values that watchers no longer
-// read from the ring. Its one goroutine is started by run.
+// read from the ring. It has two goroutines, compactions and run.
 type reclaimer struct {
 	mu *sync.Mutex // machine.mu
+	// life counts the states that snapshots brought. machine.mu guards it.
+	life uint64
 	// installing is the machine's.
 	installing *atomic.Bool
 	kv         *mvcc.Store
 	hub        *watch.Hub
 	store      *store.Store
 	clock      clock.Clock
+	// paused is told how long each step of a compaction held mu.
+	paused func(time.Duration)
 	// wake is signalled when a compaction was applied.
 	wake chan struct{}
 
@@ -39,11 +45,18 @@ type reclaimer struct {
 	waiting map[chan struct{}]int64
 }
 
-func newReclaimer(m *machine, kv *mvcc.Store, hub *watch.Hub, s *store.Store, c clock.Clock) *reclaimer {
-	return &reclaimer{mu: &m.mu, installing: &m.installing, kv: kv, hub: hub, store: s, clock: c, wake: make(chan struct{}, 1), waiting: map[chan struct{}]int64{}}
+func newReclaimer(m *machine, state apply.State, s *store.Store, d Deps) *reclaimer {
+	paused := d.Observe.IndexPause
+	if paused == nil {
+		paused = func(time.Duration) {}
+	}
+	return &reclaimer{
+		mu: &m.mu, installing: &m.installing, kv: state.KV, hub: state.Watch, store: s, clock: d.Clock, paused: paused,
+		wake: make(chan struct{}, 1), waiting: map[chan struct{}]int64{},
+	}
 }
 
-// run reclaims until ctx is done.
+// run reclaims memory until ctx is done.
 func (r *reclaimer) run(ctx context.Context) {
 	tick := r.clock.NewTicker(reclaimInterval)
 	defer tick.Stop()
@@ -51,8 +64,6 @@ func (r *reclaimer) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.wake:
-			r.compact(ctx)
 		case <-tick.C:
 			r.evict()
 		}
@@ -88,49 +99,82 @@ func (r *reclaimer) compacted(rev int64) {
 	}
 }
 
-// compact drops what compactions up to the newest one made dead, from memory and then from the store. Those before the
-// newest leave all of it to that one, but each gets its hash.
-func (r *reclaimer) compact(ctx context.Context) {
-	r.state.Lock()
-	targets := r.targets
-	r.targets = nil
-	r.state.Unlock()
-	if len(targets) == 0 {
-		return
-	}
-	newest := targets[len(targets)-1]
-	var dead []schema.Revision
-	for more := true; more; {
-		if ctx.Err() != nil {
-			return // half of the dead must not pass for all: the next start resumes
-		}
-		var some []schema.Revision
-		r.mu.Lock()
-		some, more = r.kv.Prune(reclaimStep)
-		r.mu.Unlock()
-		dead = append(dead, some...)
-	}
-	for _, rev := range targets {
-		gone := r.store.Compact(store.Compaction{Rev: rev, Dead: func(n int) []schema.Revision {
-			if rev != newest {
-				return nil
-			}
-			n = min(n, len(dead))
-			next := dead[:n]
-			dead = dead[n:]
-			return next
-		}})
+// compactions runs compactions one after the other until ctx is done.
+func (r *reclaimer) compactions(ctx context.Context) {
+	for {
 		select {
-		case <-gone:
 		case <-ctx.Done():
 			return
+		case <-r.wake:
 		}
+		for rev, ok := r.next(); ok; rev, ok = r.next() {
+			r.compact(ctx, rev)
+		}
+	}
+}
+
+// next takes the oldest compaction that was applied and not begun.
+func (r *reclaimer) next() (rev int64, ok bool) {
+	r.state.Lock()
+	defer r.state.Unlock()
+	if len(r.targets) == 0 {
+		return 0, false
+	}
+	rev, r.targets = r.targets[0], r.targets[1:]
+	return rev, true
+}
+
+// compact has the store delete what the compaction at rev made dead. The store pulls it out of memory piece by piece.
+func (r *reclaimer) compact(ctx context.Context, rev int64) {
+	r.mu.Lock()
+	life := r.life
+	gone := r.store.Compact(store.Compaction{Rev: rev, Dead: func(max int) ([]schema.Revision, error) {
+		return r.prune(ctx, rev, life, max)
+	}})
+	r.mu.Unlock()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		return
 	}
 	// The store ends a compaction early when it fails or is replaced: only its own mark tells that it is done.
 	if rev, err := loadRevision(r.store, schema.FinishedCompactKey); err == nil {
 		r.finished(rev)
 	}
 }
+
+// errStopped and errReplaced are why a compaction stays unfinished. The next start, or the state that took the place,
+// resumes it.
+var (
+	errStopped  = errors.New("the member stops")
+	errReplaced = errors.New("all state was replaced by a snapshot")
+)
+
+// prune drops what a compaction at rev made dead from memory, at most max revisions, and gives them. What is dead in
+// another life's state is not for the file of this one.
+func (r *reclaimer) prune(ctx context.Context, rev int64, life uint64, max int) (dead []schema.Revision, err error) {
+	for more := true; more && len(dead) < max; {
+		if ctx.Err() != nil {
+			return nil, errStopped
+		}
+		var some []schema.Revision
+		r.mu.Lock()
+		if life != r.life {
+			r.mu.Unlock()
+			return nil, errReplaced
+		}
+		start := r.clock.Now()
+		some, more = r.kv.Prune(rev, min(reclaimStep, max-len(dead)))
+		took := r.clock.Now().Sub(start)
+		r.mu.Unlock()
+		r.paused(took)
+		dead = append(dead, some...)
+	}
+	return dead, nil
+}
+
+// replaced notes that an installed snapshot took the place of all state. It is called under machine.mu.
+func (r *reclaimer) replaced() { r.life++ }
 
 // finished tells who waits that compactions up to rev have left the store.
 func (r *reclaimer) finished(rev int64) {

@@ -8,20 +8,14 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 
-	"keelson/internal/kit/clock"
-	"keelson/internal/kit/vfs"
 	"keelson/internal/kit/wire"
 	"keelson/internal/storage/schema"
-	"keelson/internal/storage/store"
 )
 
 // openIdle opens a single member that is not started: the test hands entries to its machine itself.
 func openIdle(t testing.TB, more ...string) *Member {
 	t.Helper()
-	m, err := New(testConfig(t, t.TempDir(), more...), Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: testLogger(t), Caller: alone{},
-		Network: func(NetworkParams) Network { return alone{} },
-	})
+	m, err := New(testConfig(t, t.TempDir(), more...), testDeps(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,9 +60,10 @@ func TestInterruptedCompaction(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	m.workers.reclaimer.compact(ended)
-	// One that does nothing, asked for now, comes after anything that the stop left behind.
-	<-m.data.store.Compact(store.Compaction{Rev: 1, Dead: func(int) []schema.Revision { return nil }})
+	m.workers.reclaimer.compact(ended, int64(len(reqs)-1))
+	if err := m.data.store.Sync(t.Context(), m.machine.applied()); err != nil {
+		t.Fatal(err)
+	}
 	scheduled, err := loadRevision(m.data.store, schema.ScheduledCompactKey)
 	if err != nil || scheduled < 2 {
 		t.Fatal(scheduled, err)

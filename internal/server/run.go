@@ -31,7 +31,7 @@ func (m *Member) Start() {
 	m.loop.Start()
 	w := &m.workers
 	for _, f := range []func(context.Context){
-		w.snapshotter.run, w.reclaimer.run, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
+		w.snapshotter.run, w.reclaimer.run, w.reclaimer.compactions, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
 		m.KV.proposer.expire, w.space.run, w.compactor.run, m.Downgrades.run, w.departure.run,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
@@ -176,6 +176,7 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 	if err := m.data.store.Install(snap.DBPath(m.data.snap, index)); err != nil {
 		return err
 	}
+	m.workers.reclaimer.replaced()
 	if ci := m.data.store.Committed().Index; ci != index {
 		return fmt.Errorf("server: the snapshot at index %d holds state up to %d: its sender is faulty", index, ci)
 	}

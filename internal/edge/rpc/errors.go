@@ -52,7 +52,6 @@ var table = [...]row{
 	{server.ErrDowngradeInProcess, rpctypes.ErrGRPCDowngradeInProcess},
 	{server.ErrNoInflightDowngrade, rpctypes.ErrGRPCNoInflightDowngrade},
 	{server.ErrClusterVersionUnavailable, rpctypes.ErrGRPCClusterVersionUnavailable},
-	{server.ErrUnsupported, status.Error(codes.Unimplemented, server.ErrUnsupported.Error())},
 
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRev, rpctypes.ErrGRPCFutureRev},

@@ -243,7 +243,7 @@ func BenchmarkPrune(b *testing.B) {
 		}
 		b.StartTimer()
 		for more := true; more; {
-			_, more = s.Prune(1000)
+			_, more = s.Prune(s.CompactRev(), 1000)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*500_000), "ns/dead")

@@ -18,39 +18,41 @@ func (s *Store) Compact(rev int64) error {
 	return nil
 }
 
-// Prune drops up to max versions that the last compaction left dead and gives their revisions, which are the
-// store's to delete; more tells that some are left. A version is dead once what superseded it is at or before the
-// compact revision, and a tombstone once it is older than that revision: one that is just as old stays, as in etcd.
-func (s *Store) Prune(max int) (dead []schema.Revision, more bool) {
-	if !s.prunable() {
+// Prune drops up to n versions that a compaction at rev left dead and gives their revisions, which are the store's to
+// delete; more tells that some are left. rev is at most CompactRev: of several compactions, each can have its own. A
+// version is dead once what superseded it is at or before rev, and a tombstone once it is older than rev: one that is
+// just as old stays, as in etcd.
+func (s *Store) Prune(rev int64, n int) (dead []schema.Revision, more bool) {
+	rev = min(rev, s.compact)
+	if !s.prunable(rev) {
 		return nil, false
 	}
-	s.cut.Store(s.compact)
-	for len(dead) < max {
+	s.cut.Store(max(rev, s.cut.Load()))
+	for len(dead) < n {
 		switch {
-		case s.supersededDead():
-			if rev, ok := s.pruneSuperseded(); ok {
-				dead = append(dead, rev)
+		case s.supersededDead(rev):
+			if old, ok := s.pruneSuperseded(); ok {
+				dead = append(dead, old)
 			}
-		case s.deletedDead():
+		case s.deletedDead(rev):
 			dead = append(dead, s.pruneDeleted())
 		default:
 			return dead, false
 		}
 	}
-	return dead, s.prunable()
+	return dead, s.prunable(rev)
 }
 
-func (s *Store) prunable() bool { return s.supersededDead() || s.deletedDead() }
+func (s *Store) prunable(rev int64) bool { return s.supersededDead(rev) || s.deletedDead(rev) }
 
-func (s *Store) supersededDead() bool {
+func (s *Store) supersededDead(rev int64) bool {
 	q := &s.superseded
-	return q.head < q.tail && q.at(q.head).main <= s.compact
+	return q.head < q.tail && q.at(q.head).main <= rev
 }
 
-func (s *Store) deletedDead() bool {
+func (s *Store) deletedDead(rev int64) bool {
 	q := &s.deleted
-	return q.head < q.tail && q.at(q.head).v.main < s.compact
+	return q.head < q.tail && q.at(q.head).v.main < rev
 }
 
 // pruneSuperseded cuts the chain behind the oldest superseding version. What is behind it has nothing behind

@@ -286,7 +286,7 @@ func (m *model) compact() {
 }
 
 func (m *model) prune(max int) (more bool) {
-	dead, more := m.s.Prune(max)
+	dead, more := m.s.Prune(m.w.compact, max)
 	if len(dead) > max {
 		m.t.Fatalf("%d dead, want at most %d", len(dead), max)
 	}

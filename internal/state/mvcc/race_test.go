@@ -65,7 +65,7 @@ func raceWrite(s *Store, f *file, n int) {
 	if n%20 == 19 {
 		_ = s.Compact(s.Rev() - 5)
 	}
-	dead, _ := s.Prune(50)
+	dead, _ := s.Prune(s.CompactRev(), 50)
 	f.drop(dead)
 	if n%50 == 0 {
 		s.Expire(time.Unix(int64(n), 0))

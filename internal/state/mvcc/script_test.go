@@ -54,7 +54,7 @@ func (c *script) line(out *strings.Builder, w []string) {
 		fmt.Fprintf(out, "%s: %v\n", w, c.s.Compact(n))
 	case "prune":
 		n, _ := strconv.Atoi(w[1])
-		dead, more := c.s.Prune(n)
+		dead, more := c.s.Prune(c.s.CompactRev(), n)
 		c.f.drop(dead)
 		fmt.Fprintf(out, "dead %v, more %v\n", dead, more)
 	case "evict":

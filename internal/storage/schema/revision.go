@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,6 +16,11 @@ type Revision struct{ Main, Sub int64 }
 // Less orders revisions as the store does: by Main, then Sub.
 func (r Revision) Less(o Revision) bool {
 	return r.Main < o.Main || r.Main == o.Main && r.Sub < o.Sub
+}
+
+// Compare is negative where r comes before o, positive where it comes after it, else 0.
+func (r Revision) Compare(o Revision) int {
+	return cmp.Or(cmp.Compare(r.Main, o.Main), cmp.Compare(r.Sub, o.Sub))
 }
 
 // A key of bucket key is main and sub, 8 bytes big-endian each, with '_' between them, and 't' behind where

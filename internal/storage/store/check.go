@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,13 +25,16 @@ const (
 	pageHeader  = 16
 	elementSize = 16
 	metaSize    = 64
-	metaMagic   = 0xED0CDAED
-	metaVersion = 2
-	flagBranch  = 0x01
-	flagLeaf    = 0x02
-	flagFree    = 0x10
-	flagBucket  = 0x01
-	noFreelist  = ^uint64(0)
+	// bucketHeader is the part of a bucket's value that says where its pages are.
+	bucketHeader = 16
+	metaMagic    = 0xED0CDAED
+	metaVersion  = 2
+	flagBranch   = 0x01
+	flagLeaf     = 0x02
+	flagMeta     = 0x04
+	flagFree     = 0x10
+	flagBucket   = 0x01
+	noFreelist   = ^uint64(0)
 
 	// depthMax bounds the walk: a tree of a billion pages with two entries each is less deep.
 	depthMax = 64
@@ -48,10 +52,25 @@ type checker struct {
 	pages    uint64
 	// seen has a bit for each page that something refers to.
 	seen []uint64
+	// claimed is how many pages that are.
+	claimed uint64
 	// window holds the pages from windowID on that were read last: neighbours in the tree mostly lie in a
-	// row. It is never written again, since keys of pages further up may be in it.
-	window   []byte
-	windowID uint64
+	// row. large holds the last page that is longer than one. Both are written again and again: of pages that
+	// the walk comes back to, tree keeps copies.
+	window, large []byte
+	windowID      uint64
+	// inBucket: the walk is inside a bucket. etcd has none within another.
+	inBucket bool
+	// visitor, if set, gets all that is in the tree.
+	visitor visitor
+}
+
+// A visitor is handed the content of a file in the order of its keys. The bytes are its only during the call.
+type visitor interface {
+	// begin is called with a bucket's name and its sequence number before what is in it, and end after it.
+	begin(name []byte, sequence uint64) error
+	end() error
+	entry(key, value []byte) error
 }
 
 // windowPages is how many pages are read together once two in a row were asked for (128 KiB of 4 KiB pages).
@@ -82,23 +101,15 @@ func CheckFile(path string, wait time.Duration) (err error) {
 
 // checkPages checks a file whose pages have the given size.
 func checkPages(r io.ReaderAt, path string, pageSize uint64) error {
-	c := &checker{r: r, path: path, pageSize: pageSize}
-	if pageSize < 1024 || pageSize > pageSizeMax {
-		return c.damage(0, "page size %d", pageSize)
-	}
-	m, err := c.newestMeta()
+	return (&checker{r: r, path: path, pageSize: pageSize}).run()
+}
+
+// run checks the whole file.
+func (c *checker) run() error {
+	m, err := c.begin()
 	if err != nil {
 		return err
 	}
-	c.pages = m.pages
-	if m.pages > (1<<62)/pageSize {
-		return c.damage(0, "the meta page claims %d pages", m.pages)
-	}
-	var last [1]byte
-	if _, err := r.ReadAt(last[:], int64(m.pages*pageSize)-1); err != nil {
-		return c.damage(m.pages*pageSize, "the file ends before its last page: %v", err)
-	}
-	c.seen = make([]uint64, m.pages/64+1)
 	if err := c.tree(m.root, nil, nil, 0); err != nil {
 		return err
 	}
@@ -106,6 +117,27 @@ func checkPages(r io.ReaderAt, path string, pageSize uint64) error {
 		return nil
 	}
 	return c.freelist(m.freelist)
+}
+
+// begin finds the newest meta page and makes the walk ready.
+func (c *checker) begin() (meta, error) {
+	if c.pageSize < 1024 || c.pageSize > pageSizeMax {
+		return meta{}, c.damage(0, "page size %d", c.pageSize)
+	}
+	m, err := c.newestMeta()
+	if err != nil {
+		return meta{}, err
+	}
+	c.pages = m.pages
+	if m.pages > (1<<62)/c.pageSize {
+		return meta{}, c.damage(0, "the meta page claims %d pages", m.pages)
+	}
+	var last [1]byte
+	if _, err := c.r.ReadAt(last[:], int64(m.pages*c.pageSize)-1); err != nil {
+		return meta{}, c.damage(m.pages*c.pageSize, "the file ends before its last page: %v", err)
+	}
+	c.seen = make([]uint64, m.pages/64+1)
+	return m, nil
 }
 
 type meta struct{ root, freelist, pages, txid uint64 }
@@ -151,6 +183,10 @@ func (c *checker) tree(id uint64, low, high []byte, depth int) error {
 	if err != nil {
 		return err
 	}
+	// A leaf of a bucket leads to no other page: nothing is read while its bytes are in use.
+	if !c.inBucket || binary.NativeEndian.Uint16(page[8:]) != flagLeaf {
+		page = bytes.Clone(page)
+	}
 	return c.elements(id*c.pageSize, page, low, high, depth)
 }
 
@@ -179,11 +215,11 @@ func (c *checker) page(id uint64) ([]byte, error) {
 	if overflow == 0 {
 		return buf, nil
 	}
-	buf = make([]byte, (overflow+1)*c.pageSize)
-	if _, err := c.r.ReadAt(buf, int64(at)); err != nil {
+	c.large = slices.Grow(c.large[:0], int((overflow+1)*c.pageSize))[:(overflow+1)*c.pageSize]
+	if _, err := c.r.ReadAt(c.large, int64(at)); err != nil {
 		return nil, c.damage(at, "cannot read page %d: %v", id, err)
 	}
-	return buf, nil
+	return c.large, nil
 }
 
 // read gives one page, from the window if it is there.
@@ -194,7 +230,10 @@ func (c *checker) read(id uint64) ([]byte, error) {
 		if id == c.windowID+in {
 			n = min(windowPages, c.pages-id)
 		}
-		c.window, c.windowID = make([]byte, n*c.pageSize), id
+		if c.window == nil {
+			c.window = make([]byte, windowPages*c.pageSize)
+		}
+		c.window, c.windowID = c.window[:n*c.pageSize], id
 		if _, err := c.r.ReadAt(c.window, int64(id*c.pageSize)); err != nil {
 			return nil, c.damage(id*c.pageSize, "cannot read page %d or one of the %d behind it: %v", id, n-1, err)
 		}
@@ -207,6 +246,7 @@ func (c *checker) read(id uint64) ([]byte, error) {
 func (c *checker) claim(p uint64) bool {
 	was := c.seen[p/64]&(1<<(p%64)) != 0
 	c.seen[p/64] |= 1 << (p % 64)
+	c.claimed++
 	return !was
 }
 
@@ -250,7 +290,9 @@ func (c *checker) elements(at uint64, page, low, high []byte, depth int) error {
 			}
 			err = c.tree(e.page, e.key, next, depth+1)
 		case e.bucket:
-			err = c.bucket(at, e.value, depth+1)
+			err = c.bucket(at, e, depth+1)
+		case c.visitor != nil:
+			err = c.visitor.entry(e.key, e.value)
 		}
 		if err != nil {
 			return err
@@ -282,21 +324,37 @@ func (c *checker) element(at uint64, page []byte, i int, flags uint16) (element,
 	return e, nil
 }
 
-// bucket checks the bucket in a leaf's value.
-func (c *checker) bucket(at uint64, value []byte, depth int) error {
-	if len(value) < 16 {
-		return c.damage(at, "a bucket of %d bytes", len(value))
+// bucket checks the bucket that a leaf's entry is.
+func (c *checker) bucket(at uint64, e element, depth int) error {
+	if len(e.value) < bucketHeader {
+		return c.damage(at, "a bucket of %d bytes", len(e.value))
 	}
+	if c.inBucket {
+		return c.damage(at, "a bucket within a bucket")
+	}
+	c.inBucket = true
+	defer func() { c.inBucket = false }()
+	if c.visitor == nil {
+		return c.content(at, e.value, depth)
+	}
+	if err := c.visitor.begin(e.key, binary.NativeEndian.Uint64(e.value[8:])); err != nil {
+		return err
+	}
+	if err := c.content(at, e.value, depth); err != nil {
+		return err
+	}
+	return c.visitor.end()
+}
+
+// content checks what is in the bucket that value stands for.
+func (c *checker) content(at uint64, value []byte, depth int) error {
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
 		return c.tree(root, nil, nil, depth)
 	}
-	if len(value) < 16+pageHeader {
+	if len(value) < bucketHeader+pageHeader {
 		return c.damage(at, "an inline bucket of %d bytes", len(value))
 	}
-	if depth > depthMax {
-		return c.damage(at, "buckets too deep in each other")
-	}
-	return c.elements(at, value[16:], nil, nil, depth)
+	return c.elements(at, value[bucketHeader:], nil, nil, depth)
 }
 
 // freelist checks the written list of free pages: none of them may be in use.

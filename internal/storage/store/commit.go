@@ -114,9 +114,6 @@ func (s *Store) commit(f *file, l *load) (times CommitTimes, err error) {
 	if err != nil {
 		return times, fmt.Errorf("store: commit %d batches up to index %d: %w", len(l.batches), mark.Index, err)
 	}
-	if s.o.AfterCommit != nil {
-		s.o.AfterCommit()
-	}
 	s.mark.Store(&mark)
 	s.measure(f)
 	return times, nil

@@ -13,11 +13,12 @@ import (
 )
 
 const (
-	// pieceRevs is how many revisions one transaction deletes: at worst each lies on a page of its own, so
-	// 4 MB are written, and the batches of that moment wait some 10 ms longer for their commit.
-	pieceRevs = 1000
-	// piecePause lies between two pieces, as in etcd: a big compaction takes a part of the disk, not all.
-	piecePause = 10 * time.Millisecond
+	// compactionBatchDefault is etcd's: at worst each of so many revisions lies on a page of its own, so 4 MB
+	// are written, and the batches of that moment wait some 10 ms longer for their commit.
+	compactionBatchDefault = 1000
+	// pieceRestMin and restMax bound the pause after a piece, which is as long as the piece took: a compaction takes
+	// half of the time of a disk that nobody else needs, and less of a busy one.
+	pieceRestMin = time.Millisecond
 	// deadRevsMax bounds the dead revisions that are held and sorted at a time (16 bytes each: 16 MiB).
 	deadRevsMax = 1 << 20
 	// compactionHashesMax is how many compactions' hashes are kept, as in etcd.
@@ -32,8 +33,8 @@ type Compaction struct {
 	Rev int64
 	// Dead gives up to max of the revisions that the compaction makes dead, in any order, each once, and
 	// nothing when there are no more. It is called by the store's compacting goroutine and may wait, but
-	// must come back when its owner stops.
-	Dead func(max int) []schema.Revision
+	// must come back when its owner stops: with an error, which leaves the compaction unfinished.
+	Dead func(max int) ([]schema.Revision, error)
 }
 
 // Compact deletes what c makes dead, behind the batches appended so far, in bounded pieces between later
@@ -121,22 +122,31 @@ func (c *compactor) run(j compaction) error {
 		return err
 	}
 	start := c.s.o.Clock.Now()
-	if err := c.hash(j.Rev); err != nil {
+	if err := c.hash(j); err != nil {
 		return err
 	}
+	// The copy that a defragmentation makes must miss nothing: see defragmenter.turn.
+	if err := c.s.defrag.take(c.ctx); err != nil {
+		return err
+	}
+	defer c.s.defrag.give()
 	deleted, err := c.deleteAll(j)
 	if err != nil {
 		return err
 	}
+	took := c.s.o.Clock.Now().Sub(start)
+	if c.s.o.Observe.Compaction != nil {
+		c.s.o.Observe.Compaction(took, deleted)
+	}
 	c.s.o.Logger.Info("compacted the state file", zap.Int64("revision", j.Rev), zap.Int("deleted", deleted),
-		zap.Duration("took", c.s.o.Clock.Now().Sub(start)), zap.Int64("size", c.s.Size()), zap.Int64("size-in-use", c.s.SizeInUse()))
+		zap.Duration("took", took), zap.Int64("size", c.s.Size()), zap.Int64("size-in-use", c.s.SizeInUse()))
 	return nil
 }
 
 // hash keeps the hash at rev, unless the compaction before, or this one, was interrupted and has deleted
 // a part.
-func (c *compactor) hash(rev int64) error {
-	kept := CompactionHash{Rev: rev}
+func (c *compactor) hash(j compaction) error {
+	rev, kept := j.Rev, CompactionHash{Rev: j.Rev}
 	err := c.s.viewLong(func(tx *readTx) error {
 		defer forget(tx.Tx)
 		finished, err := tx.rev(schema.FinishedCompactKey)
@@ -152,6 +162,12 @@ func (c *compactor) hash(rev int64) error {
 		}
 		kept.CompactRev = finished
 		h := kvHasher{ctx: c.ctx, tx: tx, rev: rev, compactRev: finished, tombstoneLives: true}
+		last := c.s.o.Clock.Now()
+		h.pause = func() error {
+			err := c.s.queue.rest(c.ctx, j.epoch, min(c.s.o.Clock.Now().Sub(last), restMax))
+			last = c.s.o.Clock.Now()
+			return err
+		}
 		kept.Hash, err = h.sum()
 		return err
 	})
@@ -168,67 +184,59 @@ func (c *compactor) hash(rev int64) error {
 // deleteAll pulls the dead revisions and deletes them in ascending order, so that the pieces touch few
 // pages.
 func (c *compactor) deleteAll(j compaction) (deleted int, err error) {
-	for {
-		dead := pull(j.Dead)
-		slices.SortFunc(dead, func(a, b schema.Revision) int {
-			if a.Less(b) {
-				return -1
-			}
-			return 1
-		})
-		last := len(dead) < deadRevsMax
-		deleted += len(dead)
-		for len(dead) > pieceRevs || len(dead) > 0 && !last {
-			n := min(len(dead), pieceRevs)
-			if err := c.deletePiece(j.epoch, &piece{dead: dead[:n]}); err != nil {
-				return deleted, err
-			}
-			dead = dead[n:]
-			if err := c.pause(); err != nil {
-				return deleted, err
-			}
+	for last := false; !last; {
+		dead, err := pull(j.Dead)
+		if err != nil {
+			return deleted, err
 		}
-		if last {
-			return deleted, c.deletePiece(j.epoch, &piece{dead: dead, finished: j.Rev})
+		slices.SortFunc(dead, schema.Revision.Compare)
+		last = len(dead) < deadRevsMax
+		for batch := range slices.Chunk(dead, c.s.o.CompactionBatch) {
+			if err := c.deletePiece(j.epoch, &piece{dead: batch}); err != nil {
+				return deleted, err
+			}
+			deleted += len(batch)
 		}
 	}
+	return deleted, c.deletePiece(j.epoch, &piece{finished: j.Rev})
 }
 
 // pull collects what dead gives, up to deadRevsMax.
-func pull(dead func(max int) []schema.Revision) []schema.Revision {
+func pull(dead func(max int) ([]schema.Revision, error)) ([]schema.Revision, error) {
 	var all []schema.Revision
 	for len(all) < deadRevsMax {
-		some := dead(deadRevsMax - len(all))
-		if len(some) == 0 {
-			break
+		some, err := dead(deadRevsMax - len(all))
+		if err != nil || len(some) == 0 {
+			return all, err
 		}
 		all = append(all, some...)
 	}
-	return all
+	return all, nil
 }
 
-// deletePiece has the store goroutine commit p.
+// deletePiece has the store goroutine commit p, and rests.
 func (c *compactor) deletePiece(epoch uint64, p *piece) error {
+	start := c.s.o.Clock.Now()
 	p.done = make(chan error, 1)
 	if err := c.s.queue.push(p, epoch); err != nil {
 		return err
 	}
-	err := <-p.done
-	if err == nil && p.finished != 0 {
+	if err := <-p.done; err != nil {
+		return err
+	}
+	took := c.s.o.Clock.Now().Sub(start)
+	if c.s.o.Observe.Piece != nil {
+		c.s.o.Observe.Piece(took)
+	}
+	if p.finished != 0 {
 		c.s.interrupted.Store(false)
-	}
-	return err
-}
-
-func (c *compactor) pause() error {
-	t := c.s.o.Clock.NewTimer(piecePause)
-	defer t.Stop()
-	select {
-	case <-t.C:
 		return nil
-	case <-c.ctx.Done():
-		return ErrClosed
 	}
+	pause := c.s.o.CompactionPause
+	if pause == 0 {
+		pause = min(max(took, pieceRestMin), restMax)
+	}
+	return c.s.queue.rest(c.ctx, epoch, pause)
 }
 
 // readInterrupted finds out whether a compaction was decided and has not finished.

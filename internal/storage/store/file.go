@@ -38,6 +38,8 @@ const (
 type file struct {
 	db   *bolt.DB
 	path string
+	// handle is bolt's own, for reading beside it.
+	handle *os.File
 	// refs is guarded by files.mu.
 	refs int
 	// stuck is set when bolt panicked inside a write: its locks are held and it cannot be closed.
@@ -105,14 +107,28 @@ func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 			return nil, err
 		}
 	}
-	db, err := openBolt(path, boltOptions(o))
+	f, err := openWritable(path, o)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{db: db, path: path}
 	if err := f.createBuckets(); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, f.db.Close())
 	}
+	return f, nil
+}
+
+// openWritable opens a file that is there, and takes its lock.
+func openWritable(path string, o *Options) (*file, error) {
+	f, bo := &file{path: path}, boltOptions(o)
+	bo.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		f.handle, err = os.OpenFile(name, flag, mode)
+		return f.handle, err
+	}
+	db, err := openBolt(path, bo)
+	if err != nil {
+		return nil, err
+	}
+	f.db = db
 	return f, nil
 }
 

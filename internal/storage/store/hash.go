@@ -99,11 +99,15 @@ type kvHasher struct {
 	// tombstoneLives: a tombstone at rev itself counts as something live, as it does for the hash that is
 	// taken at a compaction.
 	tombstoneLives bool
+	// pause, if set, is called every hashCheckEvery revisions: a hash in the background leaves time to others.
+	pause func() error
 
 	seeds [2]maphash.Seed
 	// last is the newest change of each key in (from, rev].
 	last map[keySum]lastChange
 	n    int
+	// read is how many bytes were read since pages were last let go.
+	read int
 }
 
 // keySum stands for a key: 128 bits of two seeded hashes, so that a long walk needs no copies of keys and
@@ -205,8 +209,11 @@ func (h *kvHasher) walk(from int64, f func(rev schema.Revision, tombstone bool, 
 	c := h.tx.bucket(schema.Key).Cursor()
 	end := schema.RevisionKey(schema.Revision{Main: h.rev + 1}, false)
 	for k, v := c.Seek(schema.RevisionKey(schema.Revision{Main: from}, false)); k != nil && bytes.Compare(k, end) < 0; k, v = c.Next() {
-		if h.n++; h.n%hashCheckEvery == 0 && h.ctx.Err() != nil {
-			return h.ctx.Err()
+		h.read += len(k) + len(v)
+		if h.n++; h.n%hashCheckEvery == 0 {
+			if err := h.breathe(); err != nil {
+				return err
+			}
 		}
 		rev, tombstone, err := schema.ParseRevisionKey(k)
 		if err != nil {
@@ -217,4 +224,18 @@ func (h *kvHasher) walk(from int64, f func(rev schema.Revision, tombstone bool, 
 		}
 	}
 	return nil
+}
+
+// breathe looks up from the walk: whether it should go on, and what can be let go.
+func (h *kvHasher) breathe() error {
+	if h.read > scanForget {
+		h.read = 0
+		forget(h.tx.Tx)
+	}
+	if h.pause != nil {
+		if err := h.pause(); err != nil {
+			return err
+		}
+	}
+	return h.ctx.Err()
 }

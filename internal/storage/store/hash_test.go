@@ -148,11 +148,11 @@ func deadIn(t *testing.T, s *Store, rev int64) []schema.Revision {
 }
 
 // handOut gives dead three at a time.
-func handOut(dead []schema.Revision) func(max int) []schema.Revision {
-	return func(max int) []schema.Revision {
+func handOut(dead []schema.Revision) func(max int) ([]schema.Revision, error) {
+	return func(max int) ([]schema.Revision, error) {
 		n := min(len(dead), max, 3)
 		some := dead[:n]
 		dead = dead[n:]
-		return some
+		return some, nil
 	}
 }

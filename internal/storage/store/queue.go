@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"keelson/internal/storage/schema"
 )
@@ -196,18 +197,50 @@ func (q *queue) reset() {
 func (q *queue) push(p *piece, epoch uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.err != nil {
-		return q.err
-	}
-	if q.closing {
-		return ErrClosed
-	}
-	if q.epoch != epoch {
-		return errReplaced
+	if err := q.serves(epoch); err != nil {
+		return err
 	}
 	q.next.piece = p
 	q.signal()
 	return nil
+}
+
+// present gives the epoch of the present file.
+func (q *queue) present() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.epoch
+}
+
+// serves tells why nothing can be done any more for the file of epoch, nil where it can; mu is held.
+func (q *queue) serves(epoch uint64) error {
+	switch {
+	case q.err != nil:
+		return q.err
+	case q.closing:
+		return ErrClosed
+	case q.epoch != epoch:
+		return errReplaced
+	}
+	return nil
+}
+
+// rest leaves disk and processor to others for a while, and tells why going on is pointless, if it is.
+func (q *queue) rest(ctx context.Context, epoch uint64, pause time.Duration) error {
+	q.mu.Lock()
+	err := q.serves(epoch)
+	q.mu.Unlock()
+	if err != nil || pause <= 0 {
+		return err
+	}
+	t := q.limits.Clock.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ErrClosed
+	}
 }
 
 // wait returns once reached says so, asking for commits up to index at once. reached is called with mu held.

@@ -63,8 +63,24 @@ type Options struct {
 	OnFail func(error)
 	// OnCommit is told how long each commit took.
 	OnCommit func(CommitTimes)
-	// BeforeCommit and AfterCommit are points for tests to crash at.
-	BeforeCommit, AfterCommit func()
+	// CompactionBatch is how many revisions one transaction of a compaction deletes (0: 1000), and CompactionPause lies
+	// between two of them (0: as long as the one before took, from 1 ms to 1 s).
+	CompactionBatch int
+	CompactionPause time.Duration
+	Observe         Observer
+	// BeforeCommit and AtDefrag are points for tests to crash at; AtDefrag is told how far a defragmentation is.
+	BeforeCommit func()
+	AtDefrag     func(DefragStage)
+}
+
+// Observer is told what the store does in the background. Nil fields are not called.
+type Observer struct {
+	// Piece is told how long each piece of a compaction took, its commit included.
+	Piece func(took time.Duration)
+	// Compaction is told how long a compaction took that has finished, and how many revisions it deleted.
+	Compaction func(took time.Duration, revs int)
+	// Defrag is told how long a defragmentation took.
+	Defrag func(took time.Duration)
 }
 
 // CommitTimes is how long a commit took in all, and what bolt took of it for its three stages.
@@ -85,6 +101,9 @@ func (o *Options) setDefaults() error {
 	if o.PendingBytesMax <= 0 {
 		o.PendingBytesMax = pendingBytesDefault
 	}
+	if o.CompactionBatch <= 0 {
+		o.CompactionBatch = compactionBatchDefault
+	}
 	if o.Clock == nil {
 		o.Clock = clock.System
 	}
@@ -94,20 +113,21 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// Store is an open state file. It owns two goroutines, the one that commits and the one that compacts;
-// Close joins both. Append is for one goroutine; all other methods may be called from any.
+// Store is an open state file. It owns two goroutines, the one that commits and the one that compacts, and
+// one while it is defragmented; Close joins all. Append is for one goroutine; all other methods may be called from any.
 type Store struct {
 	reader
 	o     Options
 	fs    vfs.FS
 	name  string // the file's name in fs
 	queue *queue
-	// commitMu is held through each commit and through Install.
+	// commitMu is held through each commit, through Install and through the swap at the end of a defragmentation.
 	commitMu sync.Mutex
 	mark     atomic.Pointer[Mark]
 	size     atomic.Int64
 	inUse    atomic.Int64
 	compact  *compactor
+	defrag   *defragmenter
 	// interrupted: a compaction was decided and has not finished, in the life before or in the former file.
 	interrupted atomic.Bool
 	joined      sync.WaitGroup
@@ -122,14 +142,14 @@ func Open(fs vfs.FS, path string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, fs: fs, name: path, queue: newQueue(o), reader: reader{slots: make(chan struct{}, readersMax)}}
-	f, err := openFile(fs.OSPath(path), &o, s.syncDir)
+	f, err := openFile(fs.OSPath(path), &o, func() error { return syncDir(fs, path) })
 	if err != nil {
 		return nil, err
 	}
 	if err := s.adopt(f); err != nil {
 		return nil, errors.Join(err, s.files.swap(nil))
 	}
-	s.compact = newCompactor(s)
+	s.compact, s.defrag = newCompactor(s), newDefragmenter(s)
 	s.joined.Add(2)
 	go s.commitLoop()
 	go s.compact.loop()
@@ -156,9 +176,10 @@ func (s *Store) adopt(f *file) error {
 	return nil
 }
 
-func (s *Store) syncDir() error {
-	if err := s.fs.SyncDir(filepath.Dir(s.name)); err != nil {
-		return fmt.Errorf("store: sync the directory of %s: %w", s.name, err)
+// syncDir makes durable that the file name is where it is.
+func syncDir(fs vfs.FS, name string) error {
+	if err := fs.SyncDir(filepath.Dir(name)); err != nil {
+		return fmt.Errorf("store: sync the directory of %s: %w", name, err)
 	}
 	return nil
 }
@@ -217,6 +238,7 @@ func (s *Store) Abandon() {
 
 func (s *Store) stop() error {
 	s.compact.stop()
+	s.defrag.stop()
 	s.joined.Wait()
 	s.queue.mu.Lock()
 	err := s.queue.err

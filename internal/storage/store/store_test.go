@@ -176,12 +176,12 @@ func TestCompactInPiecesAndAfterRestart(t *testing.T) {
 	dead := deadIn(t, s, rev)
 	part := dead[:2500]
 	// The first life ends in the middle.
-	s.Compact(Compaction{Rev: rev, Dead: func(max int) []schema.Revision {
+	s.Compact(Compaction{Rev: rev, Dead: func(int) ([]schema.Revision, error) {
 		some := part
 		if part = nil; some == nil {
 			s.queue.end(ErrClosed)
 		}
-		return some
+		return some, nil
 	}})
 	if err := s.queue.wait(context.Background(), 0, func() bool { return s.queue.err != nil }); err != nil {
 		t.Log("first life ended:", err)
