@@ -271,6 +271,13 @@ func (f *fake) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, 
 	return a, nil
 }
 
+func (f *fake) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if f.alarms {
+		return nil, rpctypes.ErrGRPCNoSpace
+	}
+	return &pb.DefragmentResponse{}, nil
+}
+
 func (f *fake) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
 	return &pb.StatusResponse{
 		Header: header(), Version: "3.7.3", StorageVersion: "3.7.0", DbSize: 123456, DbSizeInUse: 100000,

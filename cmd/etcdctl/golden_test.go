@@ -39,7 +39,7 @@ func goldenCases() []string {
 		`member promote fd422379fda50e4`, `member promote fd422379fda50e4 --hex`, `move-leader 91bc3c398fb3c146`, `move-leader abc --hex`,
 		`alarm list`, `alarm list --hex`, `alarm disarm`, `alarm disarm --hex`,
 		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`,
-		`endpoint health`,
+		`endpoint health`, `defrag`, `defrag --cluster`, `defrag --cluster x y`,
 		`downgrade validate 3.6`, `downgrade enable 3.6.0`, `downgrade enable 3.6 --hex`, `downgrade cancel`, `downgrade cancel x`,
 	}
 }
@@ -77,7 +77,7 @@ func TestGolden(t *testing.T) {
 					f = ill
 				}
 				runCase(&b, f.addr, c, "-w", format)
-				if strings.HasPrefix(c, "alarm") || c == "endpoint health" {
+				if strings.HasPrefix(c, "alarm") || c == "endpoint health" || c == "defrag" {
 					runCase(&b, healthy.addr, c, "-w", format)
 					runCase(&b, ill.addr, c, "-w", format)
 				}
@@ -133,11 +133,11 @@ var (
 	marshalled    = regexp.MustCompile(`(marshal unsupported for type \S+) \(.*`)
 )
 
-// equalize hides the port of the fake (always five digits wide) and how long a health check took.
+// equalize hides the port of the fake (always five digits wide) and how long a health check or a defragmentation took.
 func equalize(s, addr, line string) string {
 	s = strings.ReplaceAll(s, addr, "127.0.0.1:PORT.")
 	s = marshalled.ReplaceAllString(s, "$1")
-	if strings.HasPrefix(line, "endpoint health") {
+	if strings.HasPrefix(line, "endpoint health") || strings.HasPrefix(line, "defrag") {
 		s = tookPattern.ReplaceAllString(s, "TOOK")
 		s = spacesPattern.ReplaceAllString(ruledPattern.ReplaceAllString(s, "─"), " ")
 	}

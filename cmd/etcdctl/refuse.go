@@ -12,7 +12,6 @@ import (
 func notYet() []string {
 	return []string{
 		"auth",
-		"defrag",
 		"migrate",
 		"role",
 		"user",

@@ -55,7 +55,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommandGroupID(groupOther)
 	root.AddCommand(
 		putCommand(a), getCommand(a), delCommand(a), txnCommand(a), watchCommand(a), leaseCommand(a), compactionCommand(a),
-		endpointCommand(a), memberCommand(a), moveLeaderCommand(a), alarmCommand(a), downgradeCommand(a), snapshotCommand(a),
+		endpointCommand(a), memberCommand(a), moveLeaderCommand(a), alarmCommand(a), defragCommand(a), downgradeCommand(a), snapshotCommand(a),
 		lockCommand(a), electCommand(a),
 		checkCommand(a), makeMirrorCommand(a),
 		versionCommand(a), optionsCommand(a, root), completionCommand(a, root),

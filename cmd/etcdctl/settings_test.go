@@ -56,7 +56,7 @@ func TestRefusedFlags(t *testing.T) {
 
 func TestRefusedCommands(t *testing.T) {
 	for _, args := range []string{
-		"auth enable", "defrag --cluster", "migrate --data-dir=d", "role add r", "user add u", "user --help",
+		"auth enable", "migrate --data-dir=d", "role add r", "user add u", "user --help",
 	} {
 		status, out, diag := runProgram(strings.Fields(args), "", nil)
 		if status != statusBadFeature || out != "" || !strings.Contains(diag, strings.Fields(args)[0]) || !strings.Contains(diag, "not supported by this version") {
