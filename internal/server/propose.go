@@ -123,9 +123,7 @@ func (p *proposer) expire(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if p.stats.pending.Load() > 0 {
-				p.waiters.expire(p.clock.Now().Add(-p.timeout))
-			}
+			p.waiters.expire(p.clock.Now(), p.timeout)
 		}
 	}
 }

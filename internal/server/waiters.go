@@ -19,6 +19,16 @@ type waiters struct {
 	ids      *requestIDs
 	slots    [waiterSlots]atomic.Pointer[waiter]
 	channels sync.Pool // of chan apply.Result, empty, with room for one
+	// drawn and passed belong to who calls expire: how many IDs there were at times past, oldest first, and the last one
+	// whose wait is over.
+	drawn  []drawn
+	passed uint64
+}
+
+// drawn says that IDs up to last were drawn at a moment.
+type drawn struct {
+	at   time.Time
+	last uint64
 }
 
 // waiter is one who waits: the result is sent at most once. It is also the context of the proposal, so that the loop
@@ -59,15 +69,28 @@ func (w *waiters) register(ctx context.Context, now time.Time) *waiter {
 // recycle takes back the channel of a waiter whose one result was received.
 func (w *waiters) recycle(ch chan apply.Result) { w.channels.Put(ch) }
 
-// expire ends the waits that began before a moment.
-func (w *waiters) expire(before time.Time) {
-	for i := range w.slots {
-		s := &w.slots[i]
-		if p := s.Load(); p != nil && p.began.Before(before) && s.CompareAndSwap(p, nil) {
+// expire ends the waits that have lasted for a timeout, to which calls at their interval are precise. IDs ascend, so these
+// are the waits for all that were drawn by a moment a timeout ago: each ID is looked at once, whether anybody waits or not.
+// (Who draws an ID and takes a timeout to enter its slot would be missed; its caller's own deadline still counts.)
+func (w *waiters) expire(now time.Time, timeout time.Duration) {
+	w.drawn = append(w.drawn, drawn{now, w.ids.next.Load()})
+	over := w.passed
+	for now.Sub(w.drawn[0].at) >= timeout {
+		over, w.drawn = w.drawn[0].last, w.drawn[1:]
+	}
+	from := w.passed + 1
+	if over-w.passed > waiterSlots {
+		from = over - waiterSlots + 1 // a slot that is still taken was never given to a later ID
+	}
+	for n := from; n <= over; n++ {
+		s := w.slot(n)
+		// Shifted, the difference is that of the suffixes alone, with its sign.
+		if p := s.Load(); p != nil && int64((p.id-n)<<(64-idSuffixBits)) <= 0 && s.CompareAndSwap(p, nil) {
 			p.over.Store(true)
 			p.ch <- apply.Result{Err: context.DeadlineExceeded}
 		}
 	}
+	w.passed = over
 }
 
 // wanted tells whether somebody waits for the request with that ID.
