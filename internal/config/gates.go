@@ -23,12 +23,20 @@ const (
 	allBeta  = "AllBeta"
 )
 
+// Gates by which members look after each other's data.
+const (
+	// CompactHashCheck compares what members hashed at their compactions.
+	CompactHashCheck = "CompactHashCheck"
+	// InitialCorruptCheck compares a member with the others before it takes part.
+	InitialCorruptCheck = "InitialCorruptCheck"
+)
+
 // gates answers every gate that etcd 3.7 knows, by name.
 func gates() []gate {
 	return []gate{
-		{name: "CompactHashCheck", older: "compact-hash-check-enabled"},
+		{name: CompactHashCheck, older: "compact-hash-check-enabled", works: true},
 		{name: "FastLeaseKeepAlive", older: "fast-lease-keep-alive", beta: true, byDefault: true},
-		{name: "InitialCorruptCheck", older: "initial-corrupt-check"},
+		{name: InitialCorruptCheck, older: "initial-corrupt-check", works: true},
 		{name: "LeaseCheckpoint", older: "enable-lease-checkpoint"},
 		{name: "LeaseCheckpointPersist", older: "enable-lease-checkpoint-persist"},
 		{name: "PriorityRequest", older: "priority-request"},

@@ -121,30 +121,30 @@ func (s *Maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResp
 
 // HashKV gives the hash of all revisions up to the asked one (0: now). Members with the same history agree.
 func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	v := s.kv.View()
-	resp := &pb.HashKVResponse{Header: s.headerPB(), CompactRevision: v.CompactRev(), HashRevision: r.Revision}
-	resp.Header.Revision = v.Rev()
+	resp := &pb.HashKVResponse{Header: s.headerPB(), HashRevision: r.Revision}
 	// A compaction's own revision is answered from what was there before it, even after later ones.
 	if h, ok := s.store.CompactionHash(r.Revision); ok && r.Revision != 0 {
 		resp.Hash, resp.CompactRevision = h.Hash, h.CompactRev
 		return resp, nil
 	}
-	switch {
-	case r.Revision == 0:
-		resp.HashRevision = v.Rev()
-	case r.Revision > v.Rev():
+	if r.Revision > resp.Header.Revision {
 		return nil, mvcc.ErrFutureRev
-	case r.Revision > 0 && r.Revision < v.CompactRev(): // nothing is older than revision 1: a negative one has the hash of nothing
-		return nil, mvcc.ErrCompacted
 	}
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
-	var err error
-	start := s.clock.Now()
-	resp.Hash, err = s.store.HashKV(ctx, resp.HashRevision, v.CompactRev())
-	s.hashed(true, start)
-	return resp, err
+	h, err := s.store.HashAt(ctx, r.Revision)
+	switch {
+	case err != nil:
+		return nil, err
+	case h.Rev > h.Current:
+		return nil, mvcc.ErrFutureRev
+	case !h.Holds():
+		return nil, mvcc.ErrCompacted
+	}
+	resp.Header.Revision = h.Current
+	resp.Hash, resp.HashRevision, resp.CompactRevision = h.Hash, h.Rev, h.CompactRev
+	return resp, nil
 }
 
 func (s *Maintenance) hashed(revisions bool, start time.Time) {

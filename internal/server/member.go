@@ -8,6 +8,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -84,6 +85,7 @@ type workers struct {
 	stats       *proposalStats
 	space       *spaceWatch
 	compactor   *autoCompactor
+	corrupt     *corruptCheck
 }
 
 // life is a member's end: the first reason wins.
@@ -121,6 +123,11 @@ func New(cfg *config.Config, d Deps) (*Member, error) {
 	}
 	m := &Member{cfg: cfg, deps: d, data: data, life: l}
 	m.wire()
+	if cfg.Gates[config.InitialCorruptCheck] && data.applied.index > 0 {
+		if err := m.workers.corrupt.initial(l.ctx); err != nil {
+			return nil, errors.Join(err, m.Stop(l.ctx))
+		}
+	}
 	return m, nil
 }
 
@@ -214,6 +221,7 @@ func followVersions(m *Member, p *proposer, r *reads) {
 		clock: d.Clock, every: cfg.Checks.Downgrade, logger: d.Logger,
 	}
 	m.workers.compactor = newAutoCompactor(m.KV, cfg.Compaction, d)
+	m.workers.corrupt = newCorruptCheck(m, p.timeout)
 }
 
 // hook connects what happens when entries were applied.

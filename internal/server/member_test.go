@@ -38,6 +38,9 @@ func (alone) LeaseTimeToLive(context.Context, []string, *pb.LeaseTimeToLiveReque
 func (alone) Version(context.Context, []string) (string, string, error) {
 	return "", "", errors.New("nobody there")
 }
+func (alone) HashKV(context.Context, []string, uint64, int64) (*pb.HashKVResponse, error) {
+	return nil, errors.New("nobody there")
+}
 func (alone) Members(context.Context, []string) ([]PeerMember, uint64, error) {
 	return nil, 0, errors.New("nobody there")
 }

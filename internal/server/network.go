@@ -38,6 +38,9 @@ type Caller interface {
 	DowngradeEnabled(ctx context.Context, peerURLs []string) (bool, error)
 	// Members gives what a member answers at /members, and the cluster's ID.
 	Members(ctx context.Context, peerURLs []string) (members []PeerMember, clusterID uint64, err error)
+	// HashKV gives a member's hash of the revisions up to rev. mvcc.ErrFutureRev where it has not got there, mvcc.ErrCompacted
+	// where it has forgotten them.
+	HashKV(ctx context.Context, peerURLs []string, clusterID uint64, rev int64) (*pb.HashKVResponse, error)
 	// Promote has the leader make a learner a voter and gives the members as they then are. Errors of package cluster
 	// are the leader's verdict.
 	Promote(ctx context.Context, peerURLs []string, id uint64) ([]PeerMember, error)

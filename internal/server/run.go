@@ -32,7 +32,7 @@ func (m *Member) Start() {
 	w := &m.workers
 	for _, f := range []func(context.Context){
 		w.snapshotter.run, w.reclaimer.run, w.reclaimer.compactions, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
-		m.KV.proposer.expire, w.space.run, w.compactor.run, m.Downgrades.run, w.departure.run,
+		m.KV.proposer.expire, w.space.run, w.compactor.run, w.corrupt.run, m.Downgrades.run, w.departure.run,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
 		m.life.running.Go(func() { f(m.life.ctx) })

@@ -118,6 +118,16 @@ func (c caller) Members(ctx context.Context, urls []string) ([]server.PeerMember
 	return peerMembers(resp.Members), m.ClusterID(), back()
 }
 
+// HashKV implements server.Caller.
+func (c caller) HashKV(ctx context.Context, urls []string, _ uint64, rev int64) (*pb.HashKVResponse, error) {
+	m, back, err := c.reach(ctx, urls)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := m.HashKV(ctx, &pb.HashKVRequest{Revision: rev})
+	return resp, errors.Join(err, back())
+}
+
 // Promote implements server.Caller.
 func (c caller) Promote(ctx context.Context, urls []string, id uint64) ([]server.PeerMember, error) {
 	m, back, err := c.reach(ctx, urls)

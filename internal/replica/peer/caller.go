@@ -17,6 +17,7 @@ import (
 	"keelson/internal/kit/leasepb"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
+	"keelson/internal/state/mvcc"
 	"keelson/internal/storage/schema"
 )
 
@@ -49,11 +50,11 @@ func (r *reply) refusal() error {
 	return fmt.Errorf("peer: answered %d: %q", r.status, bytes.TrimSpace(r.body))
 }
 
-// ask sends one question to the first URL that answers.
-func (c *Caller) ask(ctx context.Context, peerURLs []string, method, path string, body []byte) (*reply, error) {
+// ask sends one question, with more headers in pairs, to the first URL that answers.
+func (c *Caller) ask(ctx context.Context, peerURLs []string, method, path string, body []byte, headers ...string) (*reply, error) {
 	last := errNoURLs
 	for i, base := range peerURLs {
-		r, err := c.askOne(ctx, len(peerURLs)-i, method, base, path, body)
+		r, err := c.askOne(ctx, len(peerURLs)-i, method, base, path, body, headers)
 		if err == nil {
 			return r, nil
 		}
@@ -65,7 +66,7 @@ func (c *Caller) ask(ctx context.Context, peerURLs []string, method, path string
 }
 
 // askOne asks at one URL of as many as are left.
-func (c *Caller) askOne(ctx context.Context, left int, method, base, path string, body []byte) (*reply, error) {
+func (c *Caller) askOne(ctx context.Context, left int, method, base, path string, body []byte, headers []string) (*reply, error) {
 	if end, ok := ctx.Deadline(); ok && left > 1 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
@@ -80,6 +81,9 @@ func (c *Caller) askOne(ctx context.Context, left int, method, base, path string
 		return nil, fmt.Errorf("peer: make a request: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/protobuf")
+	for ; len(headers) > 0; headers = headers[2:] {
+		r.Header.Set(headers[0], headers[1])
+	}
 	resp, err := c.lines.posts.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -223,4 +227,34 @@ func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64) ([]M
 		}
 	}
 	return nil, r.refusal()
+}
+
+// HashKV asks a member of the cluster for the hash of its revisions up to rev. mvcc.ErrFutureRev where it has not got there,
+// mvcc.ErrCompacted where it has forgotten them.
+func (c *Caller) HashKV(ctx context.Context, peerURLs []string, clusterID uint64, rev int64) (*pb.HashKVResponse, error) {
+	body, err := json.Marshal(&pb.HashKVRequest{Revision: rev})
+	if err != nil {
+		return nil, fmt.Errorf("peer: encode a question: %w", err)
+	}
+	r, err := c.ask(ctx, peerURLs, http.MethodGet, hashKVPath, body, "Content-Type", "application/json", "X-Etcd-Cluster-ID", hexID(clusterID))
+	switch {
+	case err != nil:
+		return nil, err
+	case r.status == http.StatusPreconditionFailed && bytes.Contains(r.body, []byte(textMismatch)):
+		return nil, errClusterMismatch
+	case r.status == http.StatusBadRequest:
+		for _, verdict := range []error{mvcc.ErrCompacted, mvcc.ErrFutureRev} {
+			if bytes.Contains(r.body, []byte(verdict.Error())) {
+				return nil, verdict
+			}
+		}
+	}
+	if r.status != http.StatusOK {
+		return nil, r.refusal()
+	}
+	resp := &pb.HashKVResponse{}
+	if err := json.Unmarshal(r.body, resp); err != nil {
+		return nil, fmt.Errorf("peer: decode a hash: %w", err)
+	}
+	return resp, nil
 }

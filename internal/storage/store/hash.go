@@ -101,6 +101,9 @@ type kvHasher struct {
 	tombstoneLives bool
 	// pause, if set, is called every hashCheckEvery revisions: a hash in the background leaves time to others.
 	pause func() error
+	// pieces, if set, walks in transactions of its own in place of tx; finished is then the compaction that has left the file.
+	pieces   func(from int64, f visit) error
+	finished int64
 
 	seeds [2]maphash.Seed
 	// last is the newest change of each key in (from, rev].
@@ -131,8 +134,17 @@ func (h *kvHasher) sum() (uint32, error) {
 		return 0, err
 	}
 	sum, counted, err := h.pass(true)
-	if err == nil && !live && !counted {
-		sum, _, err = h.pass(false)
+	if err != nil || live || counted {
+		return sum, err
+	}
+	// All that the compaction leaves counts, also where it has not deleted the rest yet.
+	clear(h.last)
+	rev := h.rev
+	h.rev = min(rev, h.compactRev)
+	err = h.walk(0, h.note)
+	h.rev = rev
+	if err == nil {
+		sum, _, err = h.pass(true)
 	}
 	return sum, err
 }
@@ -140,26 +152,31 @@ func (h *kvHasher) sum() (uint32, error) {
 // findLast fills last, and tells whether a key changed in that span is live at rev. Where the compaction
 // at compactRev has finished, each key has at most one revision at or below it, and the walk starts above.
 func (h *kvHasher) findLast() (live bool, err error) {
-	finished, err := h.tx.rev(schema.FinishedCompactKey)
-	if err != nil {
-		return false, err
+	finished := h.finished
+	if h.pieces == nil {
+		if finished, err = h.tx.rev(schema.FinishedCompactKey); err != nil {
+			return false, err
+		}
 	}
 	from := int64(0)
 	if finished >= h.compactRev {
 		from = h.compactRev + 1
 	}
-	err = h.walk(from, func(rev schema.Revision, tombstone bool, k, v []byte) error {
-		sum, err := h.keySum(k, v)
-		if err != nil {
-			return err
-		}
-		h.last[sum] = lastChange{rev, tombstone}
-		return nil
-	})
+	err = h.walk(from, h.note)
 	for _, l := range h.last {
 		live = live || !l.tombstone || h.tombstoneLives && l.rev.Main == h.rev
 	}
 	return live, err
+}
+
+// note keeps the newest change of a key.
+func (h *kvHasher) note(rev schema.Revision, tombstone bool, k, v []byte) error {
+	sum, err := h.keySum(k, v)
+	if err != nil {
+		return err
+	}
+	h.last[sum] = lastChange{rev, tombstone}
+	return nil
 }
 
 func (h *kvHasher) keySum(k, v []byte) (keySum, error) {
@@ -204,8 +221,14 @@ func (h *kvHasher) pass(filter bool) (sum uint32, counted bool, err error) {
 	return sum, counted, err
 }
 
+// visit is called for one revision. The bytes of k and v, as they are stored, are its only during the call.
+type visit func(rev schema.Revision, tombstone bool, k, v []byte) error
+
 // walk calls f for the revisions whose Main is in [from, rev], in order.
-func (h *kvHasher) walk(from int64, f func(rev schema.Revision, tombstone bool, k, v []byte) error) error {
+func (h *kvHasher) walk(from int64, f visit) error {
+	if h.pieces != nil {
+		return h.pieces(from, f)
+	}
 	c := h.tx.bucket(schema.Key).Cursor()
 	end := schema.RevisionKey(schema.Revision{Main: h.rev + 1}, false)
 	for k, v := c.Seek(schema.RevisionKey(schema.Revision{Main: from}, false)); k != nil && bytes.Compare(k, end) < 0; k, v = c.Next() {
