@@ -196,10 +196,7 @@ func (m *Member) employ(p *proposer, r *reads) {
 		table: o.state.Leases, loop: m.loop, proposer: p, reads: r, clock: d.Clock,
 		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger, expired: d.Observe.LeaseExpired,
 	}
-	m.workers.publisher = &publisher{
-		id: o.id, name: cfg.Member.Name, clientURLs: cfg.Cluster.AdvertiseClient.StringSlice(),
-		proposer: p, logger: d.Logger, published: make(chan struct{}),
-	}
+	m.workers.publisher = newPublisher(m, p)
 	followVersions(m, p, r)
 }
 

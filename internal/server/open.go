@@ -43,6 +43,8 @@ type opened struct {
 	resume int64
 	// others are members to talk to before the log has named them.
 	others []schema.Member
+	// beginning is the end of a log that holds no more than its founders; 0: it does, or has none.
+	beginning uint64
 	// unproven says that the log holds its beginning alone, and that no other founder has said yet that it never held more.
 	unproven bool
 	// diskFull is set while the log can't prepare its next segment.
@@ -91,6 +93,7 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 			"restore the directory from a snapshot, or remove it to start anew", o.db, ci, o.dirs.wal)
 	}
 	o.id, o.clusterID, o.others, o.unproven = g.id, g.clusterID, g.others, g.unproven
+	o.beginning = uint64(len(g.founders))
 	// Every file that etcd makes has an auth revision of 1 from its first moment; it is part of the whole file's hash.
 	first := store.Op{Bucket: schema.Auth, Key: schema.AuthRevisionKey, Value: schema.PutUint64(1)}
 	if err := o.store.PutLocal(first); err != nil {
@@ -141,8 +144,8 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 		return err
 	}
 	// Founders' entries alone are of term 1: the first election begins term 2.
-	if n := len(c.Entries); c.Mark.Index == 0 && n > 1 && c.Entries[n-1].GetTerm() == 1 {
-		o.unproven = true
+	if n := len(c.Entries); c.Mark.Index == 0 && n > 0 && c.Entries[n-1].GetTerm() == 1 {
+		o.beginning, o.unproven = uint64(n), n > 1
 	}
 	o.unreadable = apply.LastUnreadable(c.Entries, o.state.Cluster.State().Version)
 	return o.join(c)

@@ -82,8 +82,12 @@ func vet(id, clusterID uint64, answers []answer) (heard bool, err error) {
 	return heard, nil
 }
 
+// vetInterval is how often the other founders are asked: a new cluster waits for it when its members start one by one.
+const vetInterval = 100 * time.Millisecond
+
 // vetting goes on asking the other founders while none has said whether this member, whose log holds no more than its
-// beginning, has lived before. Meanwhile raft holds back the votes that could undo what it once acknowledged.
+// beginning, has lived before. Meanwhile raft holds back the votes that could undo what it once acknowledged, and the
+// member tells nobody its client URLs: those that others know are then an earlier life's.
 type vetting struct {
 	id, clusterID uint64
 	cluster       *cluster.Cluster
@@ -91,11 +95,13 @@ type vetting struct {
 	caller        Caller
 	clock         clock.Clock
 	fail          func(error)
+	// over is closed once this member may publish itself.
+	over chan struct{}
 }
 
-// run ends with the first word from another founder, or once a leader has sent entries.
+// run ends with the first word from another founder.
 func (v *vetting) run(ctx context.Context) {
-	tick := v.clock.NewTicker(peerAskTimeout)
+	tick := v.clock.NewTicker(vetInterval)
 	defer tick.Stop()
 	for {
 		st := v.cluster.State()
@@ -114,8 +120,7 @@ func (v *vetting) run(ctx context.Context) {
 			return
 		case heard:
 			v.loop.Prove()
-			return
-		case v.loop.Status().Applied > uint64(len(st.Members)):
+			close(v.over)
 			return
 		}
 		select {
