@@ -150,13 +150,16 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 func (e *Edge) sickness(ctx context.Context, excluded []string, serializable bool) string {
 	for _, a := range e.member.Alarms() {
 		if !contains(excluded, a.Alarm.String()) {
+			e.options.Logger.Warn("serving /health false due to an alarm", zap.Stringer("alarm", a))
 			return alarmReason(a.Alarm)
 		}
 	}
 	if !serializable && !e.member.HasLeader() {
+		e.options.Logger.Warn("serving /health false; no leader")
 		return "RAFT NO LEADER"
 	}
 	if err := e.read(ctx, serializable); err != nil {
+		e.options.Logger.Warn("serving /health false; Range fails", zap.Error(err))
 		return "RANGE ERROR:" + err.Error()
 	}
 	return ""
