@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -55,10 +56,12 @@ type links []*grpc.ClientConn
 // receiveBytesMax is the largest answer taken: a list of 10,000 keys has 3 MB.
 const receiveBytesMax = 64 << 20
 
+// dial makes connections that try again at once where nobody listens yet: how long a start takes is measured.
 func dial(addr string, n int) (links, error) {
 	var l links
 	for range n {
 		c, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: readyStep, Multiplier: 1, MaxDelay: readyStep}, MinConnectTimeout: callTime}),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frames{}), grpc.MaxCallRecvMsgSize(receiveBytesMax)))
 		if err != nil {
 			l.close()

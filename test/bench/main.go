@@ -6,7 +6,7 @@
 // bench.jsonl. The floors are servers that answer the same messages without doing anything.
 //
 //	main.go     flags and rounds
-//	works.go    what is measured; watches.go, the kinds that need streams
+//	works.go    what is measured; watches.go, the kinds that need streams; large.go, a large keyspace
 //	load.go     closed and open loops; link.go, connections
 //	process.go  servers, and what /proc and /metrics tell of them; floor.go, the floors
 //	table.go    results; stats.go, their statistics
@@ -39,6 +39,7 @@ type bench struct {
 	duration    time.Duration
 	rate        float64
 	roundCount  int
+	largeKeys   int
 	quick       bool
 	results     results
 }
@@ -57,13 +58,14 @@ func main() {
 	flag.StringVar(&b.peer, "peer", "bin/peers/etcd37", "`directory` with the etcd to compare with")
 	flag.StringVar(&b.dir, "dir", "", "where data directories are made (default: the system's temporary directory)")
 	flag.StringVar(&b.out, "out", "bench.jsonl", "file that gets a JSON line a run; empty: none")
-	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones: idle, behind)")
+	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones: idle, behind, large)")
 	flag.StringVar(&servers, "servers", "keelson,etcd,floors", "what to measure")
 	flag.StringVar(&extra, "flags", "", "further flags of both servers, separated by blanks")
 	flag.StringVar(&b.profiles, "profiles", "", "`directory` for CPU profiles of Keelson; needs -flags --enable-pprof")
 	flag.DurationVar(&b.duration, "time", runTime, "length of a run")
 	flag.Float64Var(&b.rate, "rate", 0, "requests a second: an open loop; 0: a closed loop")
 	flag.IntVar(&b.roundCount, "rounds", 0, "rounds (default: 3)")
+	flag.IntVar(&b.largeKeys, "keys", largeKeys, "keys of the work large")
 	flag.BoolVar(&b.quick, "quick", false, "only see whether everything runs: all work, one short round")
 	flag.StringVar(&floorKind, "floor-kind", "", "serve a floor of this kind (used by this program itself)")
 	flag.StringVar(&floorListen, "floor-listen", "", "where the floor listens")
@@ -97,7 +99,7 @@ func (b *bench) choose(only, servers string) {
 	if only == "" {
 		b.only = nil
 		for _, w := range works() {
-			if slow := w.name == "idle" || w.name == "behind"; !slow || b.quick {
+			if slow := w.name == "idle" || w.name == "behind" || w.name == "large"; !slow || b.quick {
 				b.only = append(b.only, w.name)
 			}
 		}

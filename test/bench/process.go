@@ -31,6 +31,8 @@ const (
 // A process is one running server with a fresh data directory.
 type process struct {
 	name, addr, dir string
+	program         string
+	args            []string
 	cmd             *exec.Cmd
 	ended           chan struct{} // closed once Wait has returned
 }
@@ -39,7 +41,8 @@ const (
 	// readyTime is how long a server may take to answer its first request, stopTime to end after SIGTERM.
 	readyTime = 20 * time.Second
 	stopTime  = 20 * time.Second
-	readyStep = 20 * time.Millisecond
+	// readyStep lies between two attempts, which are cheap: a server that is not there refuses the connection.
+	readyStep = 5 * time.Millisecond
 )
 
 // start runs a server and waits until it answers.
@@ -52,44 +55,49 @@ func (b *bench) start(name string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, addr: ports[0], dir: dir, ended: make(chan struct{})}
+	p := &process{name: name, addr: ports[0], dir: dir}
 	client, peers := "http://"+ports[0], "http://"+ports[1]
-	args := append([]string{
+	p.args = append([]string{
 		"--name=bench", "--data-dir=" + filepath.Join(dir, "data"), "--log-level=warn",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peers, "--initial-advertise-peer-urls=" + peers, "--initial-cluster=bench=" + peers,
 	}, b.serverFlags...)
-	var program string
 	switch name {
 	case keelson:
-		program = filepath.Join(b.bin, "etcd")
+		p.program = filepath.Join(b.bin, "etcd")
 	case peer:
-		program = filepath.Join(b.peer, "etcd")
+		p.program = filepath.Join(b.peer, "etcd")
 	default:
-		if program, err = os.Executable(); err != nil {
+		if p.program, err = os.Executable(); err != nil {
 			return nil, err
 		}
-		args = []string{"-floor-kind", name, "-floor-listen", p.addr}
+		p.args = []string{"-floor-kind", name, "-floor-listen", p.addr}
 	}
-	out, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	p.cmd = exec.Command(program, args...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("bench: start %s: %w", name, err)
-	}
-	go func() {
-		_ = p.cmd.Wait() // ready and stop tell what its end means
-		close(p.ended)
-	}()
-	if err := p.ready(); err != nil {
+	if err := p.launch(); err != nil {
 		p.stop()
 		return nil, err
 	}
 	return p, nil
+}
+
+// launch runs the server on its directory and waits until it answers.
+func (p *process) launch() error {
+	out, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd, ended := exec.Command(p.program, p.args...), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("bench: start %s: %w", p.name, err)
+	}
+	go func() {
+		_ = cmd.Wait() // ready and stop tell what its end means
+		close(ended)
+	}()
+	p.cmd, p.ended = cmd, ended
+	return p.ready()
 }
 
 func freePorts(n int) ([]string, error) {
@@ -139,15 +147,22 @@ func (p *process) lastWords() string {
 
 // stop ends the server and removes its data.
 func (p *process) stop() {
+	if p.cmd != nil {
+		p.end()
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
+}
+
+// end ends the server.
+func (p *process) end() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 	select {
 	case <-p.ended:
 	case <-time.After(stopTime):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
-	}
-	if err := os.RemoveAll(p.dir); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
 }
 

@@ -49,6 +49,7 @@ func works() []work {
 		{name: "fanout", about: "1,024 watchers on 16 keys while 64 clients put them", run: fanout},
 		{name: "idle", about: "memory that 10,000 idle watchers on 100 streams add", run: idle},
 		{name: "behind", about: "puts at a fixed rate beside a watcher 500,000 revisions behind and one that never reads", run: behind},
+		{name: "large", about: "500,000 keys written twice: memory, start, and the longest put beside a snapshot, a compaction, a defragmentation", run: large},
 		{name: "keepalive", about: "lease keep-alive, 256 streams on 64 connections", run: keepAlive},
 	}
 }
