@@ -3,11 +3,19 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint bench compat e2e sim cluster check peers
+.PHONY: build test race lint bench compat e2e sim cluster check peers rootfs image
 
 # Static binaries in bin/.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+
+# The container image as an OCI archive, without a container engine: bin/keelson-image.tar. The Dockerfile gives the same.
+image: rootfs
+	cd packaging/image && $(GO) run . -root $(CURDIR)/bin/rootfs -dockerfile $(CURDIR)/Dockerfile -out $(CURDIR)/bin/keelson-image.tar
+
+# The image's files: the programs, and a shell from Debian's busybox-static.
+rootfs: build
+	packaging/rootfs bin bin/rootfs
 
 test:
 	$(GO) test ./...
