@@ -4,6 +4,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -305,6 +306,43 @@ func (m *Member) finish() {
 		if m.t.Failed() {
 			m.t.Logf("--- the end of %s:\n%s", filepath.Base(file), b[max(0, len(b)-shownBytes):])
 		}
+	}
+}
+
+// ID gives the ID of a member that runs.
+func (m *Member) ID() uint64 {
+	m.t.Helper()
+	var id uint64
+	Until(m.t, m.Name+" tells its ID", func() error {
+		c := m.Client()
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(m.t.Context(), time.Second)
+		defer cancel()
+		s, err := c.Status(ctx, m.ClientAddr)
+		if err == nil {
+			id = s.Header.MemberId
+		}
+		return err
+	})
+	return id
+}
+
+// Damage flips a bit in the last byte of text wherever that lies in the state file of a member that does not run: a copy that
+// the file has no use for any more may lie there too.
+func (m *Member) Damage(text string) {
+	m.t.Helper()
+	path := filepath.Join(m.Dir, "member", "snap", "db")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	flipped := []byte(text)
+	flipped[len(flipped)-1] ^= 1
+	if !bytes.Contains(b, []byte(text)) {
+		m.t.Fatalf("%s does not hold %q", path, text)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(b, []byte(text), flipped), 0o600); err != nil {
+		m.t.Fatal(err)
 	}
 }
 
