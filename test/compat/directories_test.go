@@ -45,6 +45,23 @@ func TestOursToStockAndBack(t *testing.T) {
 	}
 }
 
+// A directory that Keelson defragmented while it served is served by etcd 3.7.3, which defragments it too.
+func TestDefragmentedDirectory(t *testing.T) {
+	t.Parallel()
+	m := single(t, ours(t)).Serve()
+	for round, e := range []end{ends[0], ends[1]} {
+		for _, to := range []process.Program{stock(t, "etcd37"), ours(t)} {
+			write(t, m, round)
+			want := observe(t, m)
+			if _, err := m.Client().Defragment(t.Context(), m.ClientAddr); err != nil {
+				t.Fatal(err)
+			}
+			same(t, m.Program.Name+", defragmented", observe(t, m), want)
+			handOver(t, m, e, to)
+		}
+	}
+}
+
 // A directory that stock etcd wrote is served by Keelson.
 func TestStockToOurs(t *testing.T) {
 	for _, version := range []string{"etcd37", "etcd36", "etcd35"} {
