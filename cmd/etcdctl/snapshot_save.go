@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/internal/kit/progress"
+	"keelson/internal/kit/vfs"
 )
 
 const snapshotSaveHelp = `Saves the database of the member that --endpoints names, exactly one, as it is at this moment. The member serves on
@@ -102,7 +103,7 @@ func (a *app) saveSnapshot(ctx context.Context, c *call, path string) (version s
 	if err := os.Rename(part, path); err != nil {
 		return "", fmt.Errorf("could not rename %s to %s (%w)", part, path, err)
 	}
-	return r.Version, syncDir(filepath.Dir(path))
+	return r.Version, vfs.OS.SyncDir(filepath.Dir(path))
 }
 
 // reach asks the member for the size of its database. A stream alone would wait for ever for a member that is not there.
@@ -159,13 +160,4 @@ func (t *trailing) write(p []byte) {
 		t.hash.Write(t.last[:n])
 		t.last = append(t.last[:0], t.last[n:]...)
 	}
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

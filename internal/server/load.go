@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -135,8 +136,8 @@ func loadLeases(b buckets, t *lease.Table) error {
 	})
 }
 
-// loadCluster reads the membership. Raft's configuration is the stored one; files of versions before 3.5 have none,
-// and it follows from the members.
+// loadCluster reads the membership. Raft's configuration follows from the members, as in 3.7: the one that is stored
+// beside them stays the old cluster's after etcd's restore of a snapshot, until members change, and before 3.5 there is none.
 func loadCluster(b buckets) (cluster.State, error) {
 	s := cluster.State{Removed: map[uint64]bool{}}
 	err := b.ForEach(schema.Members, func(_, v []byte) error {
@@ -168,18 +169,12 @@ func loadCluster(b buckets) (cluster.State, error) {
 			return s, err
 		}
 	}
-	s.Conf, err = loadConf(b, s.Members)
-	return s, err
+	s.Conf = confOf(s.Members)
+	return s, nil
 }
 
-func loadConf(b buckets, members []schema.Member) (*raftpb.ConfState, error) {
-	v, err := b.Get(schema.Meta, schema.ConfStateKey)
-	if err != nil {
-		return nil, err
-	}
-	if len(v) > 0 {
-		return schema.ParseConfState(v)
-	}
+// confOf gives raft's configuration for members: this version never leaves a joint one behind.
+func confOf(members []schema.Member) *raftpb.ConfState {
 	cs := &raftpb.ConfState{}
 	for _, m := range members {
 		if m.IsLearner {
@@ -188,5 +183,7 @@ func loadConf(b buckets, members []schema.Member) (*raftpb.ConfState, error) {
 			cs.Voters = append(cs.Voters, m.ID)
 		}
 	}
-	return cs, nil
+	slices.Sort(cs.Voters) // members come in the order of their IDs' text
+	slices.Sort(cs.Learners)
+	return cs
 }

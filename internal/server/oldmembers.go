@@ -51,7 +51,7 @@ func (o *opened) correctMembers(cfg *config.Config, d Deps, c *wal.Contents) err
 	if err != nil {
 		return err
 	}
-	now.Downgrade = have.Downgrade
+	now.Downgrade, now.Conf = have.Downgrade, confOf(now.Members)
 	ops := memberOps(have, now)
 	if len(ops) == 0 {
 		return nil

@@ -96,9 +96,12 @@ func aheadOfLog(t *testing.T, voters ...uint64) (*opened, *wal.Contents) {
 		t.Fatal(err)
 	}
 	t.Cleanup(o.close)
-	conf := &raftpb.ConfState{Voters: voters}
 	b := &store.Batch{Index: 10, Term: 3}
-	b.Put(schema.Meta, schema.ConfStateKey, schema.ConfStateJSON(conf))
+	for _, id := range voters {
+		b.Put(schema.Members, schema.MemberKey(id), schema.EncodeMember(schema.Member{ID: id, PeerURLs: []string{"http://127.0.0.1:1"}}))
+	}
+	// Left by etcd's restore of a snapshot: the configuration of another cluster.
+	b.Put(schema.Meta, schema.ConfStateKey, schema.ConfStateJSON(&raftpb.ConfState{Voters: []uint64{77}}))
 	o.store.Append(b)
 	if err := o.store.Sync(context.Background(), 10); err != nil {
 		t.Fatal(err)
