@@ -138,9 +138,7 @@ func (m *Member) wire() {
 	ids := newRequestIDs(o.id, d.Clock.Now())
 	w := &waiters{ids: ids}
 	stats := &proposalStats{}
-	applier := apply.New(o.state, apply.Options{
-		MaxLearners: cfg.Cluster.MaxLearners, PersistCheckpoints: cfg.Gates["LeaseCheckpointPersist"],
-	})
+	applier := apply.New(o.state, applyOptions(cfg))
 	m.machine = &machine{
 		applier: applier, store: o.store, waiters: w, clock: d.Clock,
 		slow: &slow{warn: cfg.Limits.WarnApply, logger: d.Logger, observe: &m.deps.Observe},
@@ -234,6 +232,10 @@ func (m *Member) hook() {
 		install:     m.install,
 		snapshot:    m.workers.sendables.metadata,
 	}
+}
+
+func applyOptions(cfg *config.Config) apply.Options {
+	return apply.Options{MaxLearners: cfg.Cluster.MaxLearners, PersistCheckpoints: cfg.Gates["LeaseCheckpointPersist"]}
 }
 
 func loopOptions(cfg *config.Config, d Deps, id uint64, ids *requestIDs, fail func(error)) raftloop.Options {

@@ -137,6 +137,12 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if err := o.correctMembers(cfg, d, c); err != nil {
 		return err
 	}
+	if cfg.Cluster.ForceNew {
+		if err := o.forceNew(cfg, d, c); err != nil {
+			return err
+		}
+		return o.join(c)
+	}
 	if o.state.Cluster.State().Removed[o.id] {
 		return fmt.Errorf("member %x, %s: %w", o.id, cfg.Member.DataDir, ErrStaleDirectory)
 	}
