@@ -38,7 +38,7 @@ func goldenCases() []string {
 		`member update 91bc3c398fb3c146 --peer-urls=http://10.0.0.9:2380,http://10.0.0.10:2380`, `member update abc --peer-urls=http://10.0.0.9:2380 --hex`,
 		`member promote fd422379fda50e4`, `member promote fd422379fda50e4 --hex`, `move-leader 91bc3c398fb3c146`, `move-leader abc --hex`,
 		`alarm list`, `alarm list --hex`, `alarm disarm`, `alarm disarm --hex`,
-		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`,
+		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`, `endpoint hashkv --rev 40 --cluster`,
 		`endpoint health`, `defrag`, `defrag --cluster`, `defrag --cluster x y`,
 		`downgrade validate 3.6`, `downgrade enable 3.6.0`, `downgrade enable 3.6 --hex`, `downgrade cancel`, `downgrade cancel x`,
 	}

@@ -25,6 +25,11 @@ type cluster struct {
 // form starts a cluster of the named kinds.
 func form(t *testing.T, kinds ...string) *cluster {
 	t.Helper()
+	return formWith(t, []string{"--snapshot-count=500", "--snapshot-catchup-entries=50"}, kinds...)
+}
+
+func formWith(t *testing.T, flags []string, kinds ...string) *cluster {
+	t.Helper()
 	var programs []process.Program
 	for _, k := range kinds {
 		if k == "keelson" {
@@ -34,7 +39,7 @@ func form(t *testing.T, kinds ...string) *cluster {
 		}
 	}
 	slices.Sort(kinds)
-	c := &cluster{t, process.Cluster(t, programs, "--snapshot-count=500", "--snapshot-catchup-entries=50"), slices.Compact(kinds)}
+	c := &cluster{t, process.Cluster(t, programs, flags...), slices.Compact(kinds)}
 	for _, m := range c.all {
 		m.Env = []string{"ETCD_VERIFY=all"}
 		m.Start()
