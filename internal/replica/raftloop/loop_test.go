@@ -561,14 +561,16 @@ func TestPromotedBeforeItsLeaderKnows(t *testing.T) {
 		m.mu.Lock()
 		m.gate = gate
 		m.mu.Unlock()
+		commit := leader.Status().Commit
 		change(raftpb.ConfChangeRemoveNode)
+		c.until("the removal is committed", func() bool { return leader.Status().Commit > commit })
 		c.propose(1, "c")
 		c.propose(1, "d")
 		c.has(2, "a", "b", "c", "d")
 		gate <- struct{}{}
 		c.until("the removal is applied", func() bool { return len(leader.Progress()) == 1 })
 		if got := m.applied(); len(got) < 4 && leader.LocalRead() {
-			t.Errorf("reads alone at %q", got)
+			t.Errorf("reads alone at %q, before what the removed one heard of is applied", got)
 		}
 		close(gate)
 		c.until("alone", leader.LocalRead)
