@@ -136,6 +136,17 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 	return &Mem{root: build(m.root), osRoot: m.osRoot, rand: rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))}
 }
 
+// LoseWrites is what a failed sync of the file does on a disk: what was written since the last one can still
+// be read, counts as clean, and is not on the disk. A later sync leaves it out, and a later Crash forgets it, unless its
+// page is written again before. The caller answers that sync with the error.
+func (m *Mem) LoseWrites(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.find(name); n != nil && !n.isDir() {
+		n.data.loseDirty()
+	}
+}
+
 // CrashProcess gives the disk as a new process finds it after this one was killed: every write is there,
 // what was not synced can still be lost to a later Crash, and no locks are held.
 func (m *Mem) CrashProcess() *Mem {

@@ -18,12 +18,14 @@ const (
 )
 
 // content is a file's bytes: sparse pages, and for each sector changed since the last sync what it held
-// before, the safe contents first.
+// before, the safe contents first. lost are sectors that a failed sync left clean in memory and old on the disk: what the
+// disk holds of each.
 type content struct {
 	pages    map[int64]*[pageBytes]byte
 	size     int64
 	diskSize int64
 	dirty    map[int64][][]byte
+	lost     map[int64][]byte
 }
 
 func (c *content) sector(s int64) []byte {
@@ -37,6 +39,7 @@ func (c *content) sector(s int64) []byte {
 
 // remember keeps what sector s holds, before it is changed.
 func (c *content) remember(s int64) {
+	c.redirty(s * sectorBytes / pageBytes)
 	if len(c.dirty[s]) >= sectorVersionsMax {
 		return
 	}
@@ -46,6 +49,35 @@ func (c *content) remember(s int64) {
 	old := make([]byte, sectorBytes)
 	copy(old, c.sector(s))
 	c.dirty[s] = append(c.dirty[s], old)
+}
+
+// loseDirty is a sync that failed: what was written counts as clean from now on, and the disk doesn't have it.
+func (c *content) loseDirty() {
+	if c.lost == nil {
+		c.lost = map[int64][]byte{}
+	}
+	for s, old := range c.dirty {
+		if c.lost[s] == nil {
+			c.lost[s] = old[0]
+		}
+	}
+	c.dirty = nil
+}
+
+// redirty makes a page that is written to dirty as a whole: the next sync takes all of it to the disk.
+func (c *content) redirty(page int64) {
+	if len(c.lost) == 0 {
+		return
+	}
+	for s := page * pageBytes / sectorBytes; s < (page+1)*pageBytes/sectorBytes; s++ {
+		if old, ok := c.lost[s]; ok {
+			if c.dirty == nil {
+				c.dirty = map[int64][][]byte{}
+			}
+			c.dirty[s] = append(c.dirty[s], old)
+			delete(c.lost, s)
+		}
+	}
 }
 
 func (c *content) writeAt(p []byte, off int64) {
@@ -119,6 +151,7 @@ func (c *content) clone() content {
 	for s, old := range c.dirty {
 		d.dirty[s] = slices.Clone(old)
 	}
+	d.lost = maps.Clone(c.lost)
 	return d
 }
 
@@ -139,6 +172,10 @@ func (c *content) crashed(r *rand.Rand) content {
 			}
 		}
 	}
+	for s, old := range d.lost {
+		d.put(old, s*sectorBytes)
+	}
+	d.lost = nil
 	size := d.size
 	switch {
 	case mode == loseAll || mode == mixed && r.IntN(3) == 0:

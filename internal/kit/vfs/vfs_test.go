@@ -209,6 +209,37 @@ func TestCrashSectors(t *testing.T) {
 	}
 }
 
+// TestFailedSync: what a failed sync left behind reads well, is not on the disk whatever is synced later, and comes there
+// once it is written again.
+func TestFailedSync(t *testing.T) {
+	m := vfs.NewMem(1)
+	f, err := m.Create("f", 0o600)
+	ok(t, err)
+	ok(t, m.SyncDir("/"))
+	ok(t, f.Preallocate(9000))
+	ok(t, f.Sync())
+	write := func(b byte, off int64) {
+		_, err := f.WriteAt([]byte{b}, off)
+		ok(t, err)
+	}
+	write('a', 0)
+	write('b', 600)
+	write('c', 5000)
+	m.LoseWrites("f")
+	write('d', 1) // the page of a and b
+	ok(t, f.Sync())
+	for want, disk := range map[string]*vfs.Mem{"adbc": m.CrashProcess(), "adb\x00": m.Crash(nil)} {
+		g, err := disk.Open("f")
+		ok(t, err)
+		b := make([]byte, 5001)
+		_, err = g.ReadAt(b, 0)
+		ok(t, err)
+		if got := string([]byte{b[0], b[1], b[600], b[5000]}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestCrashFreesLocks(t *testing.T) {
 	m := vfs.NewMem(1)
 	put(t, m, "f", "x", true)
