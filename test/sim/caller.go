@@ -25,16 +25,15 @@ var _ server.Caller = caller{}
 
 // reach finds the member behind the URLs and takes the way there.
 func (c caller) reach(ctx context.Context, urls []string) (*server.Member, func() error, error) {
-	for _, n := range c.cluster.nodes {
-		if !slices.Contains(urls, n.peerURL) {
+	for _, l := range c.cluster.alive() {
+		if !slices.Contains(urls, l.end.url) {
 			continue
 		}
-		l := n.life.Load()
-		if l == nil || !c.travel(ctx, c.from, n) || l.dead.Load() {
+		if !c.travel(ctx, c.from, l.node) || l.dead.Load() {
 			break
 		}
 		return l.member, func() error {
-			if l.dead.Load() || !c.travel(ctx, n, c.from) {
+			if l.dead.Load() || !c.travel(ctx, l.node, c.from) {
 				return errRefused
 			}
 			return nil
@@ -45,24 +44,24 @@ func (c caller) reach(ctx context.Context, urls []string) (*server.Member, func(
 
 // travel takes the time of one way. It is false where there is none.
 func (c caller) travel(ctx context.Context, from, to *node) bool {
-	net := c.cluster.net
-	if net.isCut(from.id, to.id) {
+	net, l := c.cluster.net, link{from.name, to.name}
+	if net.isCut(l) {
 		return false
 	}
-	t := time.NewTimer(between(net.draw(link{from.id, to.id}, "call"), time.Millisecond/2, 5*time.Millisecond))
+	t := time.NewTimer(between(net.draw(l, "call"), time.Millisecond/2, 5*time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return !net.isCut(from.id, to.id)
+		return !net.isCut(l)
 	case <-ctx.Done():
 		return false
 	}
 }
 
-func (n *network) isCut(from, to uint64) bool {
+func (n *network) isCut(l link) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.cut[link{from, to}]
+	return n.cut[l]
 }
 
 // LeaseRenew implements server.Caller.
@@ -115,7 +114,13 @@ func (c caller) Members(ctx context.Context, urls []string) ([]server.PeerMember
 	if err != nil {
 		return nil, 0, err
 	}
-	return peerMembers(resp.Members), m.ClusterID(), back()
+	all := peerMembers(resp.Members)
+	for i := range all {
+		if c.cluster.plan.Faults.HideStarted {
+			all[i].Name, all[i].ClientURLs = "", nil
+		}
+	}
+	return all, m.ClusterID(), back()
 }
 
 // HashKV implements server.Caller.

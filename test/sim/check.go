@@ -13,6 +13,14 @@ import (
 var (
 	// ErrFailed is returned when a member failed, did not start, or the members never came to agree.
 	ErrFailed = errors.New("sim: the cluster did not survive")
+	// ErrMembers is returned when members differ about who belongs to the cluster.
+	ErrMembers = errors.New("sim: the members differ about the membership")
+	// ErrConf is returned when raft's configuration is not the one that was in force.
+	ErrConf = errors.New("sim: raft's configuration is not what it was")
+	// ErrVote is returned when a member voted whose disk, and with it its earlier votes, was lost.
+	ErrVote = errors.New("sim: a member voted that can't know whether it has before")
+	// ErrAlarm is returned when an alarm did not do what it is for, or the members differ about the alarms.
+	ErrAlarm = errors.New("sim: an alarm that is none")
 	// ErrHash is returned when members differ at the end.
 	ErrHash = errors.New("sim: the members differ")
 	// ErrLost is returned when an acknowledged write is not in the history, or is there twice.
@@ -30,10 +38,10 @@ var (
 // Check runs all checkers, outside of the bubble, and joins their findings.
 func (o *Outcome) Check() error {
 	if len(o.failed) > 0 {
-		return fmt.Errorf("%w: %s", ErrFailed, o.failed[0])
+		return fmt.Errorf("%w: %w", ErrFailed, o.failed[0])
 	}
-	if len(o.finals) != o.plan.Members {
-		return fmt.Errorf("%w: %d ends for %d members", ErrFailed, len(o.finals), o.plan.Members)
+	if len(o.finals) == 0 {
+		return fmt.Errorf("%w: nobody is left", ErrFailed)
 	}
 	if err := o.checkHashes(); err != nil {
 		return err
@@ -42,13 +50,19 @@ func (o *Outcome) Check() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.checkWrites(o.record.ops), h.checkReads(o.record.ops), o.checkWatchers(h), checkOrder(h, o.record.ops), o.checkLeases(h))
+	return errors.Join(o.checkAlarms(), h.checkWrites(o.record.ops), h.checkReads(o.record.ops), o.checkWatchers(h), checkOrder(h, o.record.ops), o.checkLeases(h))
 }
 
 // checkHashes compares the members with each other.
 func (o *Outcome) checkHashes() error {
 	a := o.finals[0]
 	for _, b := range o.finals[1:] {
+		if !slices.Equal(a.alarms, b.alarms) {
+			return fmt.Errorf("%w: %s has %v, %s has %v", ErrAlarm, a.name, a.alarms, b.name, b.alarms)
+		}
+		if !slices.Equal(a.members, b.members) {
+			return fmt.Errorf("%w: %s has %v, %s has %v", ErrMembers, a.name, a.members, b.name, b.members)
+		}
 		if a.rev != b.rev || a.hash != b.hash || a.hashCompact != b.hashCompact {
 			return fmt.Errorf("%w: %s has hash %x at revision %d (compacted %d), %s has %x at %d (%d)",
 				ErrHash, a.name, a.hash, a.rev, a.hashCompact, b.name, b.hash, b.rev, b.hashCompact)

@@ -44,7 +44,7 @@ func (c *client) key() string { return fmt.Sprintf("k/%d", c.r.IntN(keyCount)) }
 func (c *client) run(n int) {
 	for range n {
 		time.Sleep(between(c.r, 0, c.cluster.plan.Pause))
-		all := c.cluster.alive()
+		all := c.cluster.serving()
 		if len(all) == 0 {
 			time.Sleep(50 * time.Millisecond)
 			continue
@@ -90,6 +90,11 @@ func (c *client) do(l *life, ops []*op, f func(context.Context, *server.Member) 
 	}
 	if err != nil {
 		c.cluster.journal.add(l.node.name, "c%d: %v", c.n, err)
+		if len(ops) > 0 && (ops[0].kind == opDelete || ops[0].kind == opGet) {
+			if err := refusedForSpace(err); err != nil {
+				c.cluster.fail("%v: %w", ops[0], err)
+			}
+		}
 	}
 	c.record.add(ops...)
 	return known

@@ -2,8 +2,11 @@ package sim
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"keelson/internal/kit/vfs"
@@ -11,6 +14,12 @@ import (
 
 // errDead is what a disk answers to a process that is no more.
 var errDead = errors.New("sim: the machine is gone")
+
+// What a disk answers that is full, or breaks.
+var (
+	errFull   = fmt.Errorf("sim: %w", syscall.ENOSPC)
+	errBroken = fmt.Errorf("sim: %w", syscall.EIO)
+)
 
 // disk is what one life of a member writes to. Every operation takes a while on the bubble's clock, before and after it
 // is made, so that a crash falls between any two of them.
@@ -20,8 +29,12 @@ type disk struct {
 	dead chan struct{}
 	// liar is the chance that a datasync does nothing and says it did.
 	liar float64
+	// hurt is set once an error was answered: the life may end by it.
+	hurt atomic.Bool
 
 	mu   sync.Mutex // guards all below
+	full time.Time  // until when nothing can grow
+	fail int        // half operations until one fails
 	slow float64    // how many times slower than usual
 	hung time.Time  // until when nothing gets through
 	left int        // half operations until trap is closed
@@ -53,8 +66,35 @@ func (d *disk) before(op vfs.Op) error {
 	case <-d.dead:
 		return errDead
 	default:
+	}
+	err := d.trouble(op)
+	if err != nil {
+		d.hurt.Store(true)
+	}
+	return err
+}
+
+// trouble gives the error of an operation that a full or breaking disk doesn't make. What lies in a segment of the log that
+// was allocated can be written on a full disk too.
+func (d *disk) trouble(op vfs.Op) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	grows := op.Kind == vfs.KindCreate || op.Kind == vfs.KindPreallocate || op.Kind == vfs.KindWrite && path.Ext(op.Path) != ".wal"
+	if grows && time.Now().Before(d.full) {
+		return errFull
+	}
+	switch op.Kind {
+	case vfs.KindWrite, vfs.KindSync, vfs.KindDatasync:
+	default:
 		return nil
 	}
+	if d.fail--; d.fail != 0 {
+		return nil
+	}
+	if op.Kind != vfs.KindWrite {
+		d.mem.LoseWrites(op.Path)
+	}
+	return errBroken
 }
 
 // wait takes an operation's time. The directory of the state file is the exception: installing a snapshot syncs it
@@ -93,6 +133,19 @@ func (d *disk) hang(t time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.hung = time.Now().Add(t)
+}
+
+func (d *disk) fill(t time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = time.Now().Add(t)
+}
+
+// fault makes the n-th write or sync from now on fail.
+func (d *disk) fault(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fail = n
 }
 
 // set gives a channel that is closed in the middle of the n-th operation from now on, before it is made or after.

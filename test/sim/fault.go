@@ -3,8 +3,11 @@ package sim
 import (
 	"math/rand/v2"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
+	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
 )
 
@@ -18,6 +21,18 @@ type Faults struct {
 	StaleReads      float64 // a linearizable read is answered without its ReadIndex
 	ForgetWrites    float64 // a write is acknowledged that was never made
 	FastClock       float64 // not a chance: the members' clocks run so many times too fast
+	// These are there or not.
+	OtherConf    bool // a snapshot message carries a configuration of another index
+	StillCounted bool // one member's raft goes on counting members that were removed
+	HideRemovals bool // nobody is told that it was removed, unless it learns it from its own log
+	SecretDisarm bool // somebody clears the alarms that the checker believes raised
+	DeafToAlarms bool // one member misses alarms
+	HideStarted  bool // members are told of as never started, so that one whose disk was lost is taken for new
+}
+
+// ofMembers tells whether a change of membership can show the fault.
+func (f Faults) ofMembers() bool {
+	return f.OtherConf || f.StillCounted || f.HideRemovals || f.HideStarted
 }
 
 type raftMessage = *raftpb.Message
@@ -26,14 +41,31 @@ func isProposal(m raftMessage) bool {
 	return m.GetType() == raftpb.MsgProp && len(m.GetEntries()) > 0 && m.GetEntries()[0].GetType() == raftpb.EntryNormal
 }
 
-// machine gives what server.Deps takes as Machine.
-func (f Faults) machine(name string, s seed) func(raftloop.Machine) raftloop.Machine {
-	if f.ApplyTwice == 0 || name != "m1" {
-		return nil
-	}
-	return func(m raftloop.Machine) raftloop.Machine {
+// machine puts the faults of a member's state machine around m.
+func (f Faults) machine(name string, s seed, m raftloop.Machine) raftloop.Machine {
+	switch {
+	case name != "m1":
+		return m
+	case f.ApplyTwice > 0:
 		return &twiceMachine{Machine: m, chance: f.ApplyTwice, r: s.rand("twice")}
+	case f.StillCounted:
+		return deafMachine{m}
+	case f.DeafToAlarms:
+		return calmMachine{m}
 	}
+	return m
+}
+
+// deafMachine doesn't tell raft who was removed.
+type deafMachine struct{ raftloop.Machine }
+
+func (m deafMachine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChange) *raftpb.ConfState) error {
+	return m.Machine.Apply(ents, func(cc *raftpb.ConfChange) *raftpb.ConfState {
+		if cc.GetType() == raftpb.ConfChangeRemoveNode {
+			cc.NodeId = new(uint64)
+		}
+		return change(cc)
+	})
 }
 
 // twiceMachine applies some entries twice.
@@ -52,4 +84,18 @@ func (m *twiceMachine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChang
 		}
 	}
 	return m.Machine.Apply(all, change)
+}
+
+// calmMachine takes requests about alarms for empty entries.
+type calmMachine struct{ raftloop.Machine }
+
+func (m calmMachine) Apply(ents []*raftpb.Entry, change func(*raftpb.ConfChange) *raftpb.ConfState) error {
+	for i, e := range ents {
+		var r pb.InternalRaftRequest
+		if e.GetType() == raftpb.EntryNormal && wire.DecodeInternalRequest(e.GetData(), &r) == nil && r.Alarm != nil {
+			ents[i] = proto.Clone(e).(*raftpb.Entry)
+			ents[i].Data = nil
+		}
+	}
+	return m.Machine.Apply(ents, change)
 }

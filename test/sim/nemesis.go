@@ -15,6 +15,9 @@ type nemesis struct {
 	r       *rand.Rand
 	audit   *watcher
 	back    map[*node]time.Time // when a node that is down comes back
+	ops     *operator           // nil: nobody changes the membership
+	record  *record
+	alarms  []*alarmSpan
 }
 
 // run does harm for a while.
@@ -23,14 +26,21 @@ func (n *nemesis) run(length time.Duration) {
 	for time.Now().Before(end) {
 		time.Sleep(between(n.r, 50*time.Millisecond, n.cluster.plan.Calm))
 		n.revive(false)
-		n.act(n.cluster.nodes[n.r.IntN(len(n.cluster.nodes))])
+		if n.r.IntN(3) == 0 {
+			n.disarm()
+		}
+		if n.ops != nil && n.ops.work() {
+			continue
+		}
+		all := n.cluster.places()
+		n.act(all[n.r.IntN(len(all))])
 	}
 }
 
 // act does one thing. A node that is down is left alone.
 func (n *nemesis) act(at *node) {
 	l := at.life.Load()
-	what := n.r.IntN(12)
+	what := n.r.IntN(16)
 	spare := between(n.r, 20*time.Millisecond, 1500*time.Millisecond)
 	if n.r.IntN(4) == 0 {
 		spare *= 3
@@ -60,6 +70,15 @@ func (n *nemesis) act(at *node) {
 			n.cluster.journal.add(at.name, "the stop: %v", err)
 		}
 		n.back[at] = time.Now().Add(spare)
+	case 10:
+		full := between(n.r, 200*time.Millisecond, 4*time.Second)
+		n.cluster.journal.add(at.name, "disk is full for %v", full)
+		l.disk.fill(full)
+	case 11:
+		n.cluster.journal.add(at.name, "disk is about to fail")
+		l.disk.fault(1 + n.r.IntN(40))
+	case 12:
+		n.alarm(l)
 	default:
 		n.compact(l)
 	}
@@ -82,38 +101,55 @@ func (n *nemesis) ambush(l *life) {
 
 // revive starts the nodes that are due, or all that are down.
 func (n *nemesis) revive(all bool) {
-	for _, at := range n.cluster.nodes {
-		if t, down := n.back[at]; down && (all || time.Now().After(t)) {
-			delete(n.back, at)
-			if err := at.start(); err != nil {
-				n.cluster.fail("%v", err)
-			}
+	for _, at := range n.cluster.places() {
+		if at.broken.Swap(false) {
+			n.back[at] = time.Now().Add(between(n.r, 20*time.Millisecond, time.Second))
+		}
+		t, down := n.back[at]
+		if !down || !all && !time.Now().After(t) || at.life.Load() != nil {
+			continue
+		}
+		delete(n.back, at)
+		err := at.start()
+		switch {
+		case err == nil:
+		case n.cluster.confs.removed(at.id), n.ops != nil && n.ops.joining(at):
+			n.cluster.journal.add(at.name, "%v", err) // its operator sees to it
+		default:
+			n.cluster.fail("%w", err)
 		}
 	}
 }
 
 // partition cuts one member off, or one half from the other, in both directions or one; sometimes it heals all.
 func (n *nemesis) partition() {
-	side, oneWay, heal := n.r.IntN(1<<len(n.cluster.nodes)), n.r.IntN(4) == 0, n.r.IntN(3) == 0
+	all := n.cluster.places()
+	side, oneWay, heal := n.r.IntN(1<<len(all)), n.r.IntN(4) == 0, n.r.IntN(3) == 0
 	if heal {
 		n.cluster.journal.add("net", "healed")
-		n.cluster.net.partition(nil)
+		n.cluster.net.partition(nil, nil)
 		return
 	}
-	in := map[uint64]bool{}
-	for i, at := range n.cluster.nodes {
-		in[at.id] = side>>i&1 == 1
+	in := map[string]bool{}
+	var names []string
+	for i, at := range all {
+		in[at.name] = side>>i&1 == 1
+		names = append(names, at.name)
 	}
 	n.cluster.journal.add("net", "partition %b, one way: %v", side, oneWay)
-	n.cluster.net.partition(func(from, to uint64) bool { return in[from] && !in[to] || !oneWay && !in[from] && in[to] })
+	n.cluster.net.partition(names, func(from, to string) bool { return in[from] && !in[to] || !oneWay && !in[from] && in[to] })
 }
 
 // transfer asks the leader to hand over.
 func (n *nemesis) transfer() {
-	to := n.cluster.nodes[n.r.IntN(len(n.cluster.nodes))].id
-	for _, l := range n.cluster.alive() {
+	all := n.cluster.alive()
+	if len(all) == 0 {
+		return
+	}
+	to := all[n.r.IntN(len(all))].member.ID()
+	for _, l := range all {
 		st, err := l.member.Status(context.Background(), &pb.StatusRequest{})
-		if err != nil || st.Leader != l.node.id {
+		if err != nil || st.Leader != l.member.ID() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
@@ -134,4 +170,7 @@ func (n *nemesis) compact(l *life) {
 	defer cancel()
 	_, err := l.member.Compact(ctx, &pb.CompactionRequest{Revision: rev, Physical: n.r.IntN(2) == 0})
 	n.cluster.journal.add(l.node.name, "compaction to %d: %v", rev, err)
+	if err := refusedForSpace(err); err != nil {
+		n.cluster.fail("%w", err)
+	}
 }

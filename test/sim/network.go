@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,8 @@ const (
 	streams
 )
 
-type link struct{ from, to uint64 }
+// link is the way from one place to another, by their names: what is cut is a cable, whoever lives at its ends.
+type link struct{ from, to string }
 
 // network carries raft's messages between the members of one simulation. One goroutine delivers them, in the order of
 // the times at which they arrive.
@@ -38,8 +41,10 @@ type network struct {
 	wake    chan struct{}
 	done    chan struct{}
 	begun   time.Time
-	// again tells for which messages a second copy is made that raft does not permit: a planted fault.
-	again func(*raftpb.Message) bool
+	deaths  sync.WaitGroup // looks for members that may have gone
+	planted planted
+	// votes is told of a vote that a member gives whose disk was lost.
+	votes func(e *endpoint, m *raftpb.Message)
 
 	mu      sync.Mutex // guards all below
 	weather weather
@@ -50,7 +55,15 @@ type network struct {
 	last    map[link][streams]time.Time
 }
 
+// planted are the faults of a network: again tells for which messages a second copy is made that raft does not permit, and
+// mute that nobody is told that it was removed.
+type planted struct {
+	again func(*raftpb.Message) bool
+	mute  bool
+}
+
 type packet struct {
+	from  *endpoint
 	to    uint64
 	data  []byte
 	due   time.Time
@@ -73,7 +86,7 @@ func (p *packets) Pop() any {
 
 func newNetwork(j *journal, s seed, w weather) *network {
 	n := &network{
-		journal: j, lots: s.lots("network"), weather: w, wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now(),
+		journal: j, lots: s.lots("network"), weather: w, wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now().Add(-time.Minute),
 		ends: map[uint64]*endpoint{}, cut: map[link]bool{}, last: map[link][streams]time.Time{},
 	}
 	return n
@@ -114,50 +127,75 @@ func (n *network) next() (packet, time.Duration) {
 }
 
 func (n *network) deliver(ctx context.Context, p packet) {
-	n.mu.Lock()
-	end := n.ends[p.to]
-	n.mu.Unlock()
-	if end == nil {
+	to := n.way(p.from, p.to)
+	if to == nil {
+		return
+	}
+	if to.recv.Removed(p.from.id) {
+		// A real one answers so at whatever the other one asks or sends.
+		if n.answers(to, p.from) {
+			n.journal.add(to.place, "tells %s that it was removed", p.from.place)
+			p.from.recv.Expelled()
+		}
 		return
 	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(p.data, m); err != nil {
 		panic(err)
 	}
-	if !n.open(m.GetFrom(), p.to) {
-		return
-	}
-	_ = end.recv.Step(ctx, m) // refused by a member that stops
+	_ = to.recv.Step(ctx, m) // refused by a member that stops
 }
 
-// open tells whether anything gets from one member to another now.
-func (n *network) open(from, to uint64) bool {
+// way gives the other end, if anything gets there now. As with the real network a member is reached if its URLs are known,
+// or if it knows those of who wants to reach it: then it opens the connection itself.
+func (n *network) way(from *endpoint, id uint64) *endpoint {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return !n.cut[link{from, to}] && n.ends[to] != nil
+	to := n.ends[id]
+	if to == nil || n.cut[link{from.place, to.place}] || to.clusterID != from.clusterID {
+		return nil
+	}
+	called := slices.Contains(to.peers[from.id], from.url)
+	urls, known := from.peers[id]
+	if !known && (!called || from.recv.Removed(id)) || !called && !slices.Contains(urls, to.url) {
+		return nil
+	}
+	return to
+}
+
+// answers tells whether the answer to what was sent gets back to the sender, where it says that the sender was removed.
+func (n *network) answers(to, sender *endpoint) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.planted.mute && n.ends[sender.id] == sender && !n.cut[link{to.place, sender.place}]
 }
 
 // draw gives the generator for what happens next on the way from one member to another.
 func (n *network) draw(l link, what string) *rand.Rand {
-	return n.lots.draw(fmt.Sprintf("%x %x %s", l.from, l.to, what))
+	return n.lots.draw(l.from + l.to + what)
 }
 
 // post puts a message on its way. It is false if it is lost at once.
-func (n *network) post(m *raftpb.Message) bool {
+func (n *network) post(from *endpoint, m *raftpb.Message) bool {
 	data, err := proto.Marshal(m)
 	if err != nil {
 		panic(err)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	l := link{m.GetFrom(), m.GetTo()}
-	r := n.draw(l, m.GetType().String())
-	if n.cut[l] || n.ends[l.to] == nil || r.Float64() < n.weather.loss {
+	to := n.way(from, m.GetTo())
+	if to == nil {
 		return false
 	}
-	n.enqueue(l, streamOf(m), data, r)
-	if mayRepeat(m) && r.Float64() < n.weather.twice || n.again != nil && n.again(m) {
-		n.enqueue(l, streamOther, data, r)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := link{from.place, to.place}
+	r := n.draw(l, m.GetType().String())
+	if r.Float64() < n.weather.loss {
+		return false
+	}
+	p := packet{from: from, to: m.GetTo(), data: data}
+	n.enqueue(l, streamOf(m), p, r)
+	if mayRepeat(m) && r.Float64() < n.weather.twice || n.planted.again != nil && n.planted.again(m) {
+		n.enqueue(l, streamOther, p, r)
 	}
 	select {
 	case n.wake <- struct{}{}:
@@ -166,16 +204,17 @@ func (n *network) post(m *raftpb.Message) bool {
 	return true
 }
 
-func (n *network) enqueue(l link, stream int, data []byte, r *rand.Rand) {
-	due := time.Now().Add(between(r, n.weather.delayMin, n.weather.delayMax))
+func (n *network) enqueue(l link, stream int, p packet, r *rand.Rand) {
+	p.due = time.Now().Add(between(r, n.weather.delayMin, n.weather.delayMax))
 	last := n.last[l]
-	if due.Before(last[stream]) {
-		due = last[stream]
+	if p.due.Before(last[stream]) {
+		p.due = last[stream]
 	}
-	last[stream] = due
+	last[stream] = p.due
 	n.last[l] = last
 	n.sent++
-	heap.Push(&n.queue, packet{to: l.to, data: data, due: due, order: n.sent})
+	p.order = n.sent
+	heap.Push(&n.queue, p)
 }
 
 func streamOf(m *raftpb.Message) int {
@@ -195,20 +234,47 @@ func mayRepeat(m *raftpb.Message) bool {
 	return false
 }
 
-// partition cuts the links between members for which apart says so; nil heals all.
-func (n *network) partition(apart func(from, to uint64) bool) {
+// partition cuts the links between places for which apart says so; nil heals all.
+func (n *network) partition(places []string, apart func(from, to string) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
 	if apart == nil {
 		return
 	}
-	for from := range n.ends {
-		for to := range n.ends {
+	for _, from := range places {
+		for _, to := range places {
 			if from != to && apart(from, to) {
 				n.cut[link{from, to}] = true
 			}
 		}
+	}
+}
+
+// deathMax is how long it takes until a connection's end is noticed and every address refuses another.
+const deathMax = 30 * time.Millisecond
+
+// died lets the others find out that a process is gone: its machine refuses connections. Where a machine lost power, or
+// the way is cut, nobody refuses anything.
+func (n *network) died(gone *endpoint) {
+	n.mu.Lock()
+	var others []*endpoint
+	for _, e := range n.ends {
+		if e.peers[gone.id] != nil {
+			others = append(others, e)
+		}
+	}
+	n.mu.Unlock()
+	for _, e := range others {
+		n.deaths.Go(func() {
+			time.Sleep(between(n.draw(link{e.place, gone.place}, "death"), time.Millisecond, deathMax))
+			n.mu.Lock()
+			dead := n.ends[gone.id] == nil && n.ends[e.id] == e && !n.cut[link{e.place, gone.place}] && !n.cut[link{gone.place, e.place}]
+			n.mu.Unlock()
+			if dead {
+				e.recv.PeerDead(gone.id)
+			}
+		})
 	}
 }
 
@@ -220,19 +286,24 @@ func (n *network) setWeather(w weather) {
 
 // endpoint is one life's connection to the network.
 type endpoint struct {
-	net       *network
-	id        uint64
-	recv      server.Receiver
-	ctx       context.Context
-	cancel    context.CancelFunc
-	transfers sync.WaitGroup
+	net           *network
+	id, clusterID uint64
+	place, url    string
+	recv          server.Receiver
+	ctx           context.Context
+	cancel        context.CancelFunc
+	transfers     sync.WaitGroup
+	// wiped tells that the member's disk was lost: it must not vote.
+	wiped bool
+	// peers are the members that it talks to, with their URLs; guarded by net.mu.
+	peers map[uint64][]string
 }
 
 var _ server.Network = (*endpoint)(nil)
 
-// plug makes the connection of a life. It is up once open is called.
-func (n *network) plug(p server.NetworkParams) *endpoint {
-	e := &endpoint{net: n, id: p.ID, recv: p.Receiver}
+// plug makes the connection of a life at a place, where it listens at url. It is up once open is called.
+func (n *network) plug(p server.NetworkParams, place, url string) *endpoint {
+	e := &endpoint{net: n, id: p.ID, clusterID: p.ClusterID, place: place, url: url, recv: p.Receiver, peers: map[uint64][]string{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
@@ -241,6 +312,36 @@ func (e *endpoint) open() {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
 	e.net.ends[e.id] = e
+	e.transfers.Go(e.knock)
+}
+
+// knockInterval is how often a member tries the others' doors. The real one does so ten times a second while a door is
+// shut; it is how one that has nothing to say learns that it was removed.
+const knockInterval = 500 * time.Millisecond
+
+func (e *endpoint) knock() {
+	tick := time.NewTicker(knockInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, id := range e.known() {
+			to := e.net.way(e, id)
+			if to != nil && to.recv.Removed(e.id) && e.net.answers(to, e) {
+				e.net.journal.add(to.place, "tells %s at its door that it was removed", e.place)
+				e.recv.Expelled()
+			}
+		}
+	}
+}
+
+func (e *endpoint) known() []uint64 {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	return slices.Sorted(maps.Keys(e.peers))
 }
 
 func (e *endpoint) up() bool { return e.ctx.Err() == nil }
@@ -258,6 +359,9 @@ func (e *endpoint) close() {
 // Send implements server.Network.
 func (e *endpoint) Send(msgs []*raftpb.Message) {
 	for _, m := range msgs {
+		if e.wiped && m.GetType() == raftpb.MsgVoteResp && !m.GetReject() {
+			e.net.votes(e, m)
+		}
 		switch {
 		case !e.up():
 			if m.GetType() == raftpb.MsgSnap {
@@ -267,11 +371,11 @@ func (e *endpoint) Send(msgs []*raftpb.Message) {
 			m := proto.Clone(m).(*raftpb.Message)
 			e.transfers.Go(func() {
 				ok := e.transfer(m)
-				e.net.journal.add("net", "snapshot %d from %x to %x: %v", m.GetSnapshot().GetMetadata().GetIndex(), e.id, m.GetTo(), ok)
+				e.net.journal.add(e.place, "snapshot %d to %x: %v", m.GetSnapshot().GetMetadata().GetIndex(), m.GetTo(), ok)
 				e.recv.ReportSnapshot(m.GetTo(), ok)
 			})
 		default:
-			if !e.net.post(m) {
+			if !e.net.post(e, m) {
 				e.recv.ReportUnreachable(m.GetTo())
 			}
 		}
@@ -287,19 +391,17 @@ func (e *endpoint) transfer(m *raftpb.Message) bool {
 	defer db.Close()
 	stop := context.AfterFunc(e.ctx, func() { db.Close() })
 	defer stop()
-	r := e.net.draw(link{e.id, m.GetTo()}, "snapshot")
+	r := e.net.lots.draw(fmt.Sprintf("snapshot %s %x", e.place, m.GetTo()))
 	time.Sleep(between(r, time.Millisecond, 100*time.Millisecond))
-	e.net.mu.Lock()
-	to := e.net.ends[m.GetTo()]
-	e.net.mu.Unlock()
-	if to == nil || !e.net.open(e.id, m.GetTo()) {
+	to := e.net.way(e, m.GetTo())
+	if to == nil || to.recv.Removed(e.id) {
 		return false
 	}
 	var file io.Reader = db
 	if r.Float64() < 0.1 {
 		file = io.MultiReader(io.LimitReader(db, size/2), broken{})
 	}
-	return to.recv.ReceiveSnapshot(to.ctx, m, file) == nil && e.net.open(m.GetTo(), e.id)
+	return to.recv.ReceiveSnapshot(to.ctx, m, file) == nil && e.net.way(to, e.id) == e
 }
 
 // broken is where a connection ends.
@@ -307,14 +409,32 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// AddPeer, UpdatePeer and RemovePeer implement server.Network: everybody is connected to everybody.
-func (e *endpoint) AddPeer(uint64, []string)    {}
-func (e *endpoint) UpdatePeer(uint64, []string) {}
-func (e *endpoint) RemovePeer(uint64)           {}
+// AddPeer implements server.Network.
+func (e *endpoint) AddPeer(id uint64, urls []string) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	if _, ok := e.peers[id]; !ok {
+		e.peers[id] = urls
+	}
+}
+
+// UpdatePeer implements server.Network.
+func (e *endpoint) UpdatePeer(id uint64, urls []string) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	e.peers[id] = urls
+}
+
+// RemovePeer implements server.Network.
+func (e *endpoint) RemovePeer(id uint64) {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	delete(e.peers, id)
+}
 
 // ActiveSince implements server.Network.
 func (e *endpoint) ActiveSince(id uint64) time.Time {
-	if e.up() && e.net.open(e.id, id) && e.net.open(id, e.id) {
+	if to := e.net.way(e, id); e.up() && to != nil && e.net.way(to, e.id) == e {
 		return e.net.begun
 	}
 	return time.Time{}

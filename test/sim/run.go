@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ type Plan struct {
 	Pause, Calm                time.Duration // at most, between a client's requests and between the nemesis' actions
 	SnapshotCount, CatchUp     int
 	SegmentBytes               int64
+	// Reconfigure changes the membership; Reckless, with --strict-reconfig-check=false.
+	Reconfigure, Reckless bool
 	// Outwait waits at the end until all leases must be over.
 	Outwait bool
 	Weather weather
@@ -36,6 +39,7 @@ func Pick(n uint64, members int) Plan {
 		Weather: weather{delayMin: 100 * time.Microsecond, delayMax: between(r, time.Millisecond, 30*time.Millisecond)},
 	}
 	p.Outwait = r.IntN(4) == 0
+	p.Reconfigure, p.Reckless = r.IntN(2) == 0, r.IntN(3) == 0
 	p.Requests = int(p.Length/(p.Pause/2)) + 5
 	if r.IntN(5) == 0 {
 		p.Calm = 250 * time.Millisecond // one harm on top of the other
@@ -49,11 +53,12 @@ func Pick(n uint64, members int) Plan {
 // Outcome is what a run left behind.
 type Outcome struct {
 	plan     Plan
-	failed   []string
+	failed   []error
 	record   *record
 	journal  *journal
 	watchers []*watcher
 	leases   []*granted
+	alarms   []*alarmSpan
 	audit    *watcher
 	finals   []*final
 }
@@ -65,6 +70,8 @@ type final struct {
 	compact     int64
 	hash        uint32
 	hashCompact int64
+	members     []string
+	alarms      []string
 	events      []event // after compact
 }
 
@@ -81,14 +88,15 @@ func Run(n uint64, p Plan, dir string) *Outcome {
 	defer func() { cancel(); <-c.net.done }()
 	defer func() {
 		o.failed = c.failures()
-		for _, at := range c.nodes {
+		for _, at := range c.places() {
 			at.crash(false)
 		}
 		c.watches.Wait()
+		c.net.deaths.Wait()
 	}()
-	for _, at := range c.nodes {
+	for _, at := range c.places() {
 		if err := at.start(); err != nil {
-			c.fail("%v", err)
+			c.fail("%w", err)
 			return o
 		}
 	}
@@ -119,24 +127,30 @@ func (o *Outcome) work(c *cluster, s seed) {
 		clients = append(clients, cl)
 		busy.Go(func() { cl.run(o.plan.Requests) })
 	}
-	n := &nemesis{cluster: c, r: s.rand("nemesis"), audit: o.audit, back: map[*node]time.Time{}}
+	n := &nemesis{cluster: c, r: s.rand("nemesis"), audit: o.audit, record: o.record, back: map[*node]time.Time{}}
+	if o.plan.Reconfigure {
+		n.ops = &operator{cluster: c, r: s.rand("operator"), back: n.back}
+	}
 	n.run(o.plan.Length)
+	o.alarms = n.alarms
 	o.heal(c, n)
 	busy.Wait()
 	for _, cl := range clients {
 		o.leases = append(o.leases, cl.leases...)
 	}
-	o.end(c)
+	o.end(c, n)
 }
 
 // heal ends all harm.
 func (o *Outcome) heal(c *cluster, n *nemesis) {
 	o.journal.add("sim", "healing")
-	c.net.partition(nil)
+	c.net.partition(nil, nil)
 	c.net.setWeather(weather{delayMin: 100 * time.Microsecond, delayMax: 2 * time.Millisecond})
 	for _, l := range c.alive() {
 		l.disk.slower(1)
 		l.disk.hang(0)
+		l.disk.fill(0)
+		l.disk.fault(0)
 	}
 	n.revive(true)
 }
@@ -149,7 +163,7 @@ const calmMax = 60 * time.Second
 const leaseLife = (ttlMax + 5) * time.Second
 
 // end waits until all members agree, reads what they have and stops them.
-func (o *Outcome) end(c *cluster) {
+func (o *Outcome) end(c *cluster, n *nemesis) {
 	defer func() {
 		for _, w := range o.watchers {
 			w.goal.Store(-1)
@@ -162,21 +176,45 @@ func (o *Outcome) end(c *cluster) {
 	if o.plan.Outwait {
 		time.Sleep(leaseLife)
 	}
-	if !o.settle(c) || !o.readAll(c) {
+	if !o.gather(c, n) || !o.settle(c, n) || !o.readAll(c, n) {
 		return
 	}
 	o.dismiss(c)
-	for _, at := range c.nodes {
+	for _, at := range c.places() {
+		if at.life.Load() == nil {
+			continue
+		}
 		if err := at.stop(); err != nil {
-			c.fail("stop %s: %v", at.name, err)
+			c.fail("stop %s: %w", at.name, err)
+		} else if err := at.checkShelf(); err != nil {
+			c.fail("%w", err)
 		}
 	}
 }
 
+// gather lets the operator come to an end.
+func (o *Outcome) gather(c *cluster, n *nemesis) bool {
+	if n.ops == nil {
+		return true
+	}
+	for end := time.Now().Add(calmMax); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		n.revive(true)
+		if n.ops.finish() {
+			return true
+		}
+		if len(c.failures()) > 0 {
+			return false
+		}
+	}
+	c.fail("the membership is not in order %v after the last harm: %v", calmMax, n.ops.roll)
+	return false
+}
+
 // settle waits until every member has applied the same and answers a linearizable read.
-func (o *Outcome) settle(c *cluster) bool {
+func (o *Outcome) settle(c *cluster, n *nemesis) bool {
 	end := time.Now().Add(calmMax)
 	for time.Now().Before(end) {
+		n.revive(true) // one that its disk ended at last
 		if agreed(c) {
 			o.journal.add("sim", "agreed")
 			return true
@@ -186,23 +224,30 @@ func (o *Outcome) settle(c *cluster) bool {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
+	for _, l := range c.alive() {
+		if c.confs.removed(l.member.ID()) {
+			c.fail("%w: %s runs on though %x was removed", ErrMembers, l.node.name, l.member.ID())
+		}
+	}
 	c.fail("the members don't agree %v after the last harm", calmMax)
 	return false
 }
 
-// agreed tells whether all members are up, have a leader and have applied the same entries.
+// agreed tells whether all members are up, and nobody else, have a leader and have applied the same entries.
 func agreed(c *cluster) bool {
 	all := c.alive()
-	if len(all) < len(c.nodes) {
-		return false
-	}
 	index := uint64(0)
 	for i, l := range all {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		err := l.member.LinearizableRead(ctx)
+		resp, err := l.member.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
 		cancel()
-		if err != nil {
+		if err != nil || len(resp.Members) != len(all) || !l.ready() {
 			return false
+		}
+		for _, m := range resp.Members {
+			if !slices.ContainsFunc(all, func(l *life) bool { return l.member.ID() == m.ID }) {
+				return false
+			}
 		}
 		st, err := l.member.Status(context.Background(), &pb.StatusRequest{})
 		if err != nil || st.RaftAppliedIndex != st.RaftIndex || i > 0 && st.RaftAppliedIndex != index {
@@ -210,21 +255,21 @@ func agreed(c *cluster) bool {
 		}
 		index = st.RaftAppliedIndex
 	}
-	return true
+	return len(all) > 0
 }
 
 // readsMax bounds how often the members are read again because a lease ended in between.
 const readsMax = 5
 
 // readAll reads all members at one revision. Where that never happens it leaves what it read: they differ.
-func (o *Outcome) readAll(c *cluster) bool {
+func (o *Outcome) readAll(c *cluster, n *nemesis) bool {
 	for range readsMax {
 		o.finals = nil
 		same := true
 		for _, l := range c.alive() {
 			f, err := read(l)
 			if err != nil {
-				c.fail("read the end of %s: %v", l.node.name, err)
+				c.fail("read the end of %s: %w", l.node.name, err)
 				return false
 			}
 			o.finals = append(o.finals, f)
@@ -233,7 +278,7 @@ func (o *Outcome) readAll(c *cluster) bool {
 		if same {
 			return true
 		}
-		if !o.settle(c) {
+		if !o.settle(c, n) {
 			return false
 		}
 	}
@@ -249,6 +294,17 @@ func read(l *life) (*final, error) {
 		return nil, err
 	}
 	f := &final{name: l.node.name, rev: h.HashRevision, hash: h.Hash, hashCompact: h.CompactRevision, compact: h.CompactRevision}
+	list, err := l.member.MemberList(ctx, &pb.MemberListRequest{})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range list.Members {
+		f.members = append(f.members, m.String())
+	}
+	for _, a := range l.member.Alarms() {
+		f.alarms = append(f.alarms, a.String())
+	}
+	slices.Sort(f.alarms)
 	f.events, err = history(ctx, l.member, max(0, f.compact)+1, f.rev)
 	return f, err
 }

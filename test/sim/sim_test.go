@@ -148,11 +148,17 @@ func TestFaults(t *testing.T) {
 		{"read before ReadIndex", 3, Faults{StaleReads: 0.5}, []error{ErrOrder}},
 		{"write forgotten", 1, Faults{ForgetWrites: 0.01}, []error{ErrLost}},
 		{"clock too fast", 3, Faults{FastClock: 4}, []error{ErrLease}},
+		{"alarm cleared in secret", 3, Faults{SecretDisarm: true}, []error{ErrAlarm}},
+		{"alarm missed", 3, Faults{DeafToAlarms: true}, []error{ErrAlarm}},
+		{"snapshot with another configuration", 3, Faults{OtherConf: true}, []error{ErrConf}},
+		{"removed and still counted", 3, Faults{StillCounted: true}, []error{ErrConf}},
+		{"removed and not told", 3, Faults{HideRemovals: true}, []error{ErrMembers}},
+		{"disk lost and taken for new", 3, Faults{HideStarted: true}, []error{ErrVote}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for n := range uint64(200) {
 				p := Pick(n, c.members)
-				p.Faults = c.faults
+				p.Faults, p.Reconfigure = c.faults, c.faults.ofMembers()
 				o := once(t, n, p, dir)
 				err := o.Check()
 				for _, want := range c.found {

@@ -47,7 +47,7 @@ func newWatcher(n int, c *cluster, key, end string, start int64) *watcher {
 func (w *watcher) run() {
 	defer close(w.done)
 	for !w.finished() {
-		all := w.cluster.alive()
+		all := w.cluster.serving()
 		if len(all) == 0 {
 			time.Sleep(20 * time.Millisecond)
 			continue
