@@ -151,7 +151,7 @@ func (m *Member) Start() {
 	m.logs = append(m.logs, log)
 	cmd := m.Place.command(append([]string{m.Program.Path("etcd")}, m.args()...)...)
 	cmd.Dir = m.WorkDir
-	cmd.Env = append(environ(), m.Env...)
+	cmd.Env = append(Environ(), m.Env...)
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = f, f, owned()
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
@@ -175,8 +175,8 @@ func (m *Member) args() []string {
 	}, m.Flags...)
 }
 
-// environ is the environment without what would change a member or a tool behind the test's back.
-func environ() []string {
+// Environ is the environment without what would change a member or a tool behind the test's back.
+func Environ() []string {
 	var kept []string
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "ETCD") {

@@ -65,7 +65,7 @@ func Tool(t testing.TB, path, input string, env []string, args ...string) Outcom
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewBufferString(input), &stdout, &stderr
-	cmd.Env = append(environ(), env...)
+	cmd.Env = append(Environ(), env...)
 	cmd.SysProcAttr = owned()
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keelson/test/process"
+)
+
+// shBlock is a block of commands in a page.
+var shBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// operationsTime bounds the whole page: on an idle machine it takes some 15 s.
+const operationsTime = 2 * time.Minute
+
+// Every command of docs/operations.md works, in the order of the page: its blocks are one script, run with a cluster on
+// addresses of its own.
+func TestOperationsPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := shBlock.FindAllSubmatch(page, -1)
+	if len(blocks) < 10 {
+		t.Fatalf("%d blocks of commands on the page", len(blocks))
+	}
+	script := "set -euo pipefail\ntrap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\ntrap 'exit 1' TERM\nset -x\n"
+	for _, b := range blocks {
+		script += string(b[1]) + "\n"
+	}
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("the page asks with curl, which is not here")
+	}
+	bin := keelson.Bin
+	if !filepath.IsAbs(bin) {
+		t.Fatalf("KEELSON_BIN %s is not absolute", bin)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), operationsTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(process.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "H1=127.45.0.1", "H2=127.45.0.2", "H3=127.45.0.3", "H4=127.45.0.4")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends the members that it started
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out[max(0, len(out)-4000):])
+		logs, _ := filepath.Glob(filepath.Join(cmd.Dir, "*.log")) // the pattern is a good one
+		for _, file := range logs {
+			if text, err := os.ReadFile(file); err == nil {
+				t.Logf("--- %s\n%s", filepath.Base(file), text[max(0, len(text)-1500):])
+			}
+		}
+	}
+	if n := strings.Count(string(out), "\ngreeting\nhello\n"); err == nil && n != 3 {
+		t.Errorf("the key was read %d times", n)
+	}
+}
