@@ -64,6 +64,6 @@ func (a *app) run() int {
 // logger writes what a verb does, a line each, to stderr.
 func (a *app) logger() *zap.Logger {
 	c := zap.NewProductionEncoderConfig()
-	c.EncodeTime = zapcore.RFC3339TimeEncoder
+	c.EncodeTime, c.EncodeDuration = zapcore.RFC3339TimeEncoder, zapcore.StringDurationEncoder
 	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(c), zapcore.AddSync(a.diag), zap.InfoLevel))
 }

@@ -8,8 +8,8 @@ import (
 
 const migrateHelp = `Moves the state file of a data directory to the layout of another minor version, 3.5 to 3.7, while no member uses it.
 
-To go down, lead the whole cluster there while it runs: etcdctl downgrade. This is for a directory that no cluster can be
-started from. It is refused while the log holds what the older version could not read; --force writes the version
+To go down, lead the whole cluster there while it runs: etcdctl downgrade. This is for a directory whose cluster
+cannot be started. It is refused while the log holds what the older version could not read; --force writes the version
 nevertheless, and may lose what was acknowledged.`
 
 func migrateCommand(a *app) *cobra.Command {

@@ -43,7 +43,7 @@ func (a *app) root() *cobra.Command {
 	flags.DurationVar(&a.set.timeout, "timeout", timeoutDefault, "wait this long for another process to let go of a file (0: for ever)")
 	flags.StringVarP(&a.set.format, "write-out", "w", "simple", "output format: fields, json, protobuf, simple or table")
 	complete(root, "write-out", "fields", "json", "protobuf", "simple", "table")
-	root.AddCommand(snapshotCommand(a), hashKVCommand(a), migrateCommand(a), bboltCommand(a),
+	root.AddCommand(snapshotCommand(a), defragCommand(a), hashKVCommand(a), migrateCommand(a), bboltCommand(a),
 		versionCommand(a), completionCommand(a, root))
 	return root
 }

@@ -73,7 +73,7 @@ func (d *dirs) placeWAL(dir string) error {
 // apart tells whether the log lies outside of the member's directory.
 func (d *dirs) apart() bool { return d.wal.staged == d.wal.last+stagedSuffix }
 
-// build makes the directories, lets fill fill them under their passing names, and gives them their own. A crash leaves
+// build makes the directories, has them filled under their passing names, and gives them their own. A crash leaves
 // nothing under those; an error leaves nothing at all.
 func (d *dirs) build(fill func() error) (err error) {
 	defer func() {
@@ -164,7 +164,7 @@ func copyState(path string, src *source) (err error) {
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

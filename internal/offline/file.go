@@ -81,7 +81,7 @@ func (s *source) checkSum() error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	h := sha256.New()
 	if _, err := io.CopyN(h, f, s.bytes); err != nil {
 		return fmt.Errorf("read %s: %w", s.path, err)
@@ -177,7 +177,7 @@ func SnapshotStatus(ctx context.Context, path string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // nothing was written
 	sum, err := s.Summary(ctx)
 	if err != nil {
 		return Status{}, explain(path, err)
@@ -204,7 +204,7 @@ func HashFile(ctx context.Context, path string, rev int64, wait time.Duration, l
 	if err != nil {
 		return HashKV{}, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // nothing was written
 	last, compacted, err := s.Revisions()
 	if err != nil {
 		return HashKV{}, explain(path, err)
