@@ -42,7 +42,7 @@ func newGauges(m *server.Member) *gauges {
 		version: labelled("etcd_cluster_version", "The version that the cluster speaks, as a label; always 1.", "cluster_version"),
 		known:   labelled("etcd_network_known_peers", "The members of the cluster, this one included; always 1.", "Local", "Remote"),
 		active:  labelled("etcd_network_active_peers", "1 while another member is reached.", "Local", "Remote"),
-		alarm:   labelled("etcd_server_alarms", "The alarms that are raised, of all members; always 1.", "server_id", "alarm_type"),
+		alarm:   labelled("etcd_debugging_server_alarms", "The alarms that are raised, of all members; always 1.", "server_id", "alarm_type"),
 	}
 	add := func(kind prometheus.ValueType, name, help string, read func(reading) float64) {
 		g.all = append(g.all, gauge{prometheus.NewDesc(name, help, nil, nil), kind, read})

@@ -72,7 +72,7 @@ func looking(own *pb.HashKVResponse, others ...any) (*corruptCheck, *hashes) {
 	}, h
 }
 
-var nothingSaid = errors.New("no")
+var errSilent = errors.New("no")
 
 func TestCompareData(t *testing.T) {
 	own := hashOf(7, 5, 10)
@@ -87,7 +87,7 @@ func TestCompareData(t *testing.T) {
 		"the leader differs":              {[]any{other, other}, []uint64{1}},
 		"without a majority it is right":  {[]any{other}, []uint64{2}},
 		"all differ":                      {[]any{other, third}, []uint64{2, 3}},
-		"two of four are no majority":     {[]any{same, other, nothingSaid, nothingSaid}, []uint64{3}},
+		"two of four are no majority":     {[]any{same, other, errSilent, errSilent}, []uint64{3}},
 		"two of five differ":              {[]any{same, other, other, same}, []uint64{3, 4}},
 		"another compaction is no proof":  {[]any{same, hashOf(8, 4, 10)}, nil},
 		"behind":                          {[]any{mvcc.ErrFutureRev, mvcc.ErrCompacted}, nil},
@@ -116,9 +116,9 @@ func TestCompareCompactions(t *testing.T) {
 		"one differs":                       {[]any{same, other}, []uint64{3}, []int64{10, 10}, 0},
 		"the leader differs":                {[]any{other, other}, []uint64{1}, []int64{10, 10}, 0},
 		"nobody can tell who":               {[]any{other}, []uint64{0}, []int64{10}, 0},
-		"one is late, so the one before":    {[]any{same, nothingSaid}, nil, []int64{10, 10, 5, 5}, 0},
+		"one is late, so the one before":    {[]any{same, errSilent}, nil, []int64{10, 10, 5, 5}, 0},
 		"all have the one before":           {[]any{older, older}, nil, []int64{10, 10, 5, 5}, 5},
-		"one differs though another's late": {[]any{nothingSaid, other, same, same}, []uint64{3}, []int64{10, 10, 10, 10}, 0},
+		"one differs though another's late": {[]any{errSilent, other, same, same}, []uint64{3}, []int64{10, 10, 10, 10}, 0},
 	} {
 		check, h := looking(nil, c.others...)
 		check.taken = func() []store.CompactionHash { return taken }
@@ -154,12 +154,12 @@ func TestInitialCheck(t *testing.T) {
 		refuse bool
 	}{
 		"the same":                      {[]any{same, same}, false},
-		"nobody answers":                {[]any{nothingSaid, nothingSaid}, false},
-		"it differs from one":           {[]any{nothingSaid, other}, true},
+		"nobody answers":                {[]any{errSilent, errSilent}, false},
+		"it differs from one":           {[]any{errSilent, other}, true},
 		"it differs from all":           {[]any{other, other}, true},
 		"most agree with it":            {[]any{same, other}, false},
 		"other compactions, no proof":   {[]any{hashOf(8, 6, 10), mvcc.ErrCompacted}, false},
-		"two against two of five":       {[]any{same, other, other, nothingSaid}, true},
+		"two against two of five":       {[]any{same, other, other, errSilent}, true},
 		"half of two is not a majority": {[]any{other}, true},
 	} {
 		check, _ := looking(own, c.others...)

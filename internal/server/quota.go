@@ -44,6 +44,7 @@ func newQuota(s *store.Store, alarms *Alarmer, diskFull *atomic.Bool, asked int6
 	if asked == 0 {
 		q.bytesMax, q.told = quotaBytesDefault, quotaBytesDefault
 	}
+	logger = logger.With(zap.String("quota-name", "v3-applier"))
 	bytes, size := zap.Int64("quota-size-bytes", q.told), zap.String("quota-size", humanize.Bytes(uint64(q.bytesMax)))
 	switch {
 	case asked < 0:

@@ -23,6 +23,7 @@ import (
 	"keelson/internal/kit/clock"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
+	"keelson/internal/state/mvcc"
 )
 
 const testCluster = 0xc1
@@ -375,6 +376,9 @@ func (local) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse,
 	if r.Revision > 9 {
 		return nil, errors.New("mvcc: required revision is a future revision")
 	}
+	if r.Revision < 3 {
+		return nil, mvcc.ErrCompacted
+	}
 	return &pb.HashKVResponse{Header: &pb.ResponseHeader{ClusterId: 1, Revision: 9}, Hash: 42, CompactRevision: 3, HashRevision: r.Revision}, nil
 }
 
@@ -448,6 +452,27 @@ func TestQuestions(t *testing.T) {
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&probe); err != nil || !probe.OK || probe.Now.IsZero() {
 		t.Error(probe, err)
+	}
+}
+
+// TestHashKV asks for hashes: verdicts come back as such, and a member of another cluster gives none.
+func TestHashKV(t *testing.T) {
+	b := newEnd(t, 2, testCluster)
+	c, urls := NewCaller(Options{Clock: clock.System}), []string{"http://127.0.0.1:1", b.url()}
+	r, err := c.HashKV(t.Context(), urls, testCluster, 4)
+	if err != nil || r.Hash != 42 || r.HashRevision != 4 || r.CompactRevision != 3 || r.Header.GetRevision() != 9 {
+		t.Error(r, err)
+	}
+	for rev, want := range map[int64]error{40: mvcc.ErrFutureRev, 2: mvcc.ErrCompacted} {
+		if _, err := c.HashKV(t.Context(), urls, testCluster, rev); !errors.Is(err, want) {
+			t.Errorf("revision %d: %v, want %v", rev, err, want)
+		}
+	}
+	if _, err := c.HashKV(t.Context(), urls, testCluster+1, 4); !errors.Is(err, errClusterMismatch) {
+		t.Error(err)
+	}
+	if _, err := c.HashKV(t.Context(), urls[:1], testCluster, 4); err == nil {
+		t.Error("nobody there gave a hash")
 	}
 }
 
