@@ -342,3 +342,39 @@ func (m *model) bump() {
 	m.w.rev, m.w.compact = rev.Main, rev.Main
 	m.restart()
 }
+
+// TestPruneEach prunes several compactions one after the other: each gets what it made dead, and nothing of the next.
+func TestPruneEach(t *testing.T) {
+	s := New(newFile(), Options{})
+	write := func(f func(*Txn)) {
+		txn := s.Begin()
+		f(txn)
+		txn.End()
+	}
+	for range 3 { // revisions 2 to 7
+		write(func(txn *Txn) { txn.Put([]byte("a"), []byte("v"), 0) })
+		write(func(txn *Txn) { txn.Put([]byte("b"), []byte("v"), 0) })
+	}
+	write(func(txn *Txn) { txn.DeleteRange([]byte("a"), nil) }) // 8
+	write(func(txn *Txn) { txn.Put([]byte("b"), []byte("v"), 0) })
+	for _, rev := range []int64{5, 8, 9} {
+		if err := s.Compact(rev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Publish()
+	for _, c := range []struct {
+		rev  int64
+		dead []int64
+	}{{5, []int64{2, 3}}, {8, []int64{4, 5, 6}}, {9, []int64{7, 8}}, {9, nil}} {
+		dead, more := s.Prune(c.rev, 100)
+		var got []int64
+		for _, d := range dead {
+			got = append(got, d.Main)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, c.dead) || more {
+			t.Errorf("of the compaction at %d, %d are dead, not %d (more: %t)", c.rev, got, c.dead, more)
+		}
+	}
+}

@@ -16,8 +16,8 @@ const (
 	// compactionBatchDefault is etcd's: at worst each of so many revisions lies on a page of its own, so 4 MB
 	// are written, and the batches of that moment wait some 10 ms longer for their commit.
 	compactionBatchDefault = 1000
-	// pieceRestMin and restMax bound the pause after a piece, which is as long as the piece took: a compaction takes
-	// half of the time of a disk that nobody else needs, and less of a busy one.
+	// pieceRestMin and restMax bound the pause after a piece, which is half as long as the piece took: a compaction takes
+	// two thirds of the time of a store that nobody else needs, and waits longer where it had to wait.
 	pieceRestMin = time.Millisecond
 	// deadRevsMax bounds the dead revisions that are held and sorted at a time (16 bytes each: 16 MiB).
 	deadRevsMax = 1 << 20
@@ -234,7 +234,7 @@ func (c *compactor) deletePiece(epoch uint64, p *piece) error {
 	}
 	pause := c.s.o.CompactionPause
 	if pause == 0 {
-		pause = min(max(took, pieceRestMin), restMax)
+		pause = min(max(took/2, pieceRestMin), restMax)
 	}
 	return c.s.queue.rest(c.ctx, epoch, pause)
 }

@@ -182,8 +182,25 @@ func (f *file) createBuckets() error {
 	return nil
 }
 
-// boltOptions are etcd's: the free list is not written at each commit but found again at start, which
-// either program does for the other's files.
+// noteFree writes the list of free pages with a last commit. Without it, as after a kill, the next start looks for them:
+// a walk over all pages. It is what bolt does by itself, and etcd reads files with and without.
+func (f *file) noteFree() error {
+	f.stuck.Store(true) // as in commit
+	err := guard(f, func(*bool) error {
+		f.db.NoFreelistSync = false
+		return f.db.Update(func(*bolt.Tx) error { return nil })
+	})
+	if corrupt := (*CorruptError)(nil); !errors.As(err, &corrupt) {
+		f.stuck.Store(false)
+	}
+	if err != nil {
+		return fmt.Errorf("store: write the list of free pages: %w", err)
+	}
+	return nil
+}
+
+// boltOptions are etcd's: the free list is not written at each commit but at the end, or else found again at start,
+// which either program does for the other's files.
 func boltOptions(o *Options) *bolt.Options {
 	bo := &bolt.Options{
 		Timeout:        lockWait,

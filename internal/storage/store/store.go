@@ -64,7 +64,7 @@ type Options struct {
 	// OnCommit is told how long each commit took.
 	OnCommit func(CommitTimes)
 	// CompactionBatch is how many revisions one transaction of a compaction deletes (0: 1000), and CompactionPause lies
-	// between two of them (0: as long as the one before took, from 1 ms to 1 s).
+	// between two of them (0: half as long as the one before took, from 1 ms to 1 s).
 	CompactionBatch int
 	CompactionPause time.Duration
 	Observe         Observer
@@ -243,7 +243,12 @@ func (s *Store) stop() error {
 	s.queue.mu.Lock()
 	err := s.queue.err
 	s.queue.mu.Unlock()
-	if errors.Is(err, ErrClosed) {
+	switch {
+	case err == nil:
+		if f, gone := s.files.acquire(); gone == nil {
+			err = errors.Join(f.noteFree(), s.files.release(f))
+		}
+	case errors.Is(err, ErrClosed):
 		err = nil
 	}
 	if cerr := s.files.swap(nil); err == nil && cerr != nil {

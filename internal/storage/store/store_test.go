@@ -392,3 +392,44 @@ func TestAppendWaitsForRoom(t *testing.T) {
 		t.Errorf("Sync: %v, pending %d", err, s.Pending())
 	}
 }
+
+// TestCloseNotesFree checks that an orderly end spares the next start the search for free pages, and that a kill does not
+// leave a list that is no longer true.
+func TestCloseNotesFree(t *testing.T) {
+	s, path := shrinkable(t, Options{NoSync: true})
+	want, inUse := contents(t, s), s.SizeInUse()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if m := metaOf(t, path); m.freelist == noFreelist {
+		t.Error("no list was written")
+	}
+	boltCheck(t, path)
+	s = open(t, path, Options{NoSync: true})
+	if got := s.SizeInUse(); got > inUse+64<<10 || got < inUse-64<<10 {
+		t.Errorf("%d bytes in use before, %d after", inUse, got)
+	}
+	if !maps.Equal(contents(t, s), want) {
+		t.Error("the content changed")
+	}
+	fill(t, s, 10)
+	s.Abandon()
+	if m := metaOf(t, path); m.freelist != noFreelist {
+		t.Error("a commit left the list of before")
+	}
+	boltCheck(t, path)
+}
+
+func metaOf(t *testing.T, path string) meta {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	m, err := (&checker{r: f, path: path, pageSize: uint64(os.Getpagesize())}).newestMeta()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
