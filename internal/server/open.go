@@ -191,6 +191,9 @@ func (o *opened) adopt(d Deps, recorded uint64) error {
 		return fmt.Errorf("the log has a snapshot record at index %d, the state file %s ends at %d and %s is not there: "+
 			"remove the member, wipe its directory and add it again", recorded, o.db, ci, filepath.Base(file))
 	}
+	if err := checkReceived(d.FS, o.snap, recorded); err != nil {
+		return fmt.Errorf("%w: remove the member, wipe its directory and add it again", err)
+	}
 	d.Logger.Info("adopting a received snapshot", zap.Uint64("snapshot-index", recorded), zap.Uint64("consistent-index", ci))
 	return o.store.Install(file)
 }

@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -12,6 +14,7 @@ import (
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/cluster"
 	"keelson/internal/storage/snap"
+	"keelson/internal/storage/store"
 )
 
 // receiver takes what the network receives.
@@ -44,7 +47,23 @@ func (r *receiver) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, db io
 	if r.received != nil {
 		r.received(t)
 	}
+	// Once the log has a record of it there is no way back.
+	if err := checkReceived(r.fs, r.snapDir, md.GetIndex()); err != nil {
+		return errors.Join(err, os.Remove(r.fs.OSPath(snap.DBPath(r.snapDir, md.GetIndex()))))
+	}
 	return r.loop.Step(ctx, m)
+}
+
+// checkReceived refuses a received file that does not hold what its snapshot says.
+func checkReceived(fs vfs.FS, dir string, index uint64) error {
+	m, err := store.ReadMark(fs.OSPath(snap.DBPath(dir, index)))
+	if err != nil {
+		return fmt.Errorf("server: the state file of the snapshot at index %d: %w", index, err)
+	}
+	if m.Index != index {
+		return fmt.Errorf("server: the snapshot at index %d holds state up to %d: its sender is faulty", index, m.Index)
+	}
+	return nil
 }
 
 // saveReceived writes the .snap file of an incoming snapshot, which a stock member that opens the directory later looks

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"keelson/internal/storage/snap"
 )
 
-// housekeepInterval is how often unclaimed snapshots are looked at.
+// housekeepInterval is how often unclaimed snapshots, made and received, are looked at.
 const housekeepInterval = 10 * time.Second
 
 // Start begins to take part in the cluster. Ready tells when clients may be served.
@@ -89,6 +90,9 @@ func (m *Member) housekeep(ctx context.Context) {
 			return
 		case <-tick.C:
 			m.workers.sendables.expire(false)
+			if err := snap.DropDBs(m.deps.FS, m.data.snap, m.machine.applied()); err != nil {
+				m.deps.Logger.Warn("failed to remove received snapshots that nobody needs", zap.Error(err))
+			}
 		}
 	}
 }
@@ -111,8 +115,35 @@ func (m *Member) Err() error {
 
 // Stop ends the member in order: leadership is handed over, the store catches up and the log records it, so that
 // whoever opens the directory next, a stock member too, has little to replay. A member that failed, or was never started,
-// only closes its files. ctx bounds the hand-over and the catching up.
+// only closes its files. ctx bounds the hand-over and the catching up; closing may take closeGrace longer. On a disk that
+// hangs there is no end to wait for: Stop then answers ErrDiskHangs, with files open and goroutines stuck, and the process
+// should end.
 func (m *Member) Stop(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- end(ctx, m) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	grace := m.deps.Clock.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-grace.C:
+		return ErrDiskHangs
+	}
+}
+
+// closeGrace is how long closing the files may take after the time for a stop is over: a last sync on a slow disk.
+const closeGrace = 3 * time.Second
+
+// ErrDiskHangs is why a stop gave up: the disk answers nothing.
+var ErrDiskHangs = errors.New("server: the disk does not answer: gave up closing the data directory")
+
+// end is Stop on a disk that answers.
+func end(ctx context.Context, m *Member) error {
 	var last error
 	if m.Err() == nil && m.life.started.Load() {
 		m.handOver(ctx)
@@ -177,9 +208,6 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 		return err
 	}
 	m.workers.reclaimer.replaced()
-	if ci := m.data.store.Committed().Index; ci != index {
-		return fmt.Errorf("server: the snapshot at index %d holds state up to %d: its sender is faulty", index, ci)
-	}
 	before := m.data.state.Cluster.State()
 	resume, err := loadState(m.data.store, m.data.state)
 	if err != nil {

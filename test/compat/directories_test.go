@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -73,11 +74,19 @@ func TestStockToOurs(t *testing.T) {
 					m.Serve()
 					write(t, m, 0)
 					handOver(t, m, e, ours(t))
+					if version == "etcd35" && len(flags) == 0 {
+						// 3.7.3 does not start on a log with 3.5's v2 requests left to replay: Keelson leaves none.
+						process.Until(t, "the log is recorded anew", func() error {
+							if !strings.Contains(m.Log(), "saved snapshot to disk") {
+								return errors.New("not yet")
+							}
+							return nil
+						})
+					}
 					write(t, m, 1)
 					handOver(t, m, e, ours(t))
-					// Keelson has raised the versions in the file by now, as 3.7.3 would have. 3.7.3 does not start on a log
-					// with 3.5's v2 requests left to replay; after an orderly stop there are none.
-					handOver(t, m, ends[1], stock(t, "etcd37"))
+					// Keelson has raised the versions in the file by now, as 3.7.3 would have.
+					handOver(t, m, e, stock(t, "etcd37"))
 				})
 			}
 		}

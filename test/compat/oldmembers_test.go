@@ -1,7 +1,9 @@
 package compat
 
 import (
+	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +19,15 @@ func TestOldMembers(t *testing.T) {
 			t.Parallel()
 			m := single(t, stock(t, "etcd35"), flags...).Serve()
 			write(t, m, 0)
+			// One that was removed for good, and is put back into the file below.
+			added, err := m.Client().MemberAddAsLearner(t.Context(), []string{"http://127.0.0.1:2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			zombie := added.Member.ID
+			if _, err := m.Client().MemberRemove(t.Context(), zombie); err != nil {
+				t.Fatal(err)
+			}
 			want := observe(t, m)
 			m.Stop()
 			db, err := bolt.Open(filepath.Join(m.Dir, "member", "snap", "db"), 0o600, nil)
@@ -26,7 +37,12 @@ func TestOldMembers(t *testing.T) {
 			err = db.Update(func(tx *bolt.Tx) error {
 				members := tx.Bucket([]byte("members"))
 				own, text := members.Cursor().First()
-				// A learner that was promoted, and a member that was removed.
+				// A learner that was promoted (etcd #19557), a member that was removed and is known as that (#13196), and one
+				// of which nothing else is left (#20967).
+				back := fmt.Appendf(nil, `{"id":%d,"peerURLs":["http://127.0.0.1:2"],"name":"back"}`, zombie)
+				if err := members.Put(strconv.AppendUint(nil, zombie, 16), back); err != nil {
+					return err
+				}
 				changed := strings.Replace(string(text), `"peerURLs"`, `"isLearner":true,"peerURLs"`, 1)
 				if err := members.Put(append([]byte(nil), own...), []byte(changed)); err != nil {
 					return err

@@ -76,22 +76,41 @@ func CleanTemp(fsys vfs.FS, dir string, adopted uint64) error {
 			}
 		}
 	}
+	return remove(fsys, dir, func(name string) bool {
+		index, ok := dbIndex(name)
+		return ok && index < adopted || unfinished(name)
+	})
+}
+
+// DropDBs removes the received state files up to an applied index: raft passed their snapshots over, or they came twice.
+func DropDBs(fsys vfs.FS, dir string, applied uint64) error {
+	return remove(fsys, dir, func(name string) bool {
+		index, ok := dbIndex(name)
+		return ok && index <= applied
+	})
+}
+
+// remove removes the files of the real file system that which says yes to.
+func remove(fsys vfs.FS, dir string, which func(name string) bool) error {
 	osDir := fsys.OSPath(dir)
-	entries, err = os.ReadDir(osDir)
+	entries, err := os.ReadDir(osDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("snap: %w", err)
 	}
 	for _, e := range entries {
-		var index uint64
-		_, err := fmt.Sscanf(e.Name(), "%016x.snap.db", &index)
-		stale := err == nil && e.Name() == filepath.Base(DBPath(dir, index)) && index < adopted
-		if stale || unfinished(e.Name()) {
+		if which(e.Name()) {
 			if err := os.Remove(filepath.Join(osDir, e.Name())); err != nil {
 				return fmt.Errorf("snap: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// dbIndex reads the index in the name of a received state file.
+func dbIndex(name string) (index uint64, ok bool) {
+	_, err := fmt.Sscanf(name, "%016x.snap.db", &index)
+	return index, err == nil && name == filepath.Base(DBPath("", index))
 }
 
 func unfinished(name string) bool {

@@ -179,8 +179,14 @@ func TestReceiveAndClean(t *testing.T) {
 	if want := []string{"0000000000000001-0000000000000005.snap", "00000000000000ab.snap.db", "db", "other"}; !reflect.DeepEqual(left, want) {
 		t.Errorf("left %v, want %v", left, want)
 	}
+	if err := DropDBs(vfs.OS, dir, 0xaa); err != nil {
+		t.Fatal(err)
+	}
 	if !HasDB(vfs.OS, dir, 0xab) || HasDB(vfs.OS, dir, 5) || HasDB(vfs.OS, dir, 6) {
 		t.Error("HasDB tells something else")
+	}
+	if err := DropDBs(vfs.OS, dir, 0xab); err != nil || HasDB(vfs.OS, dir, 0xab) {
+		t.Errorf("a file that was passed over stays: %v", err)
 	}
 }
 

@@ -51,6 +51,21 @@ func OpenReadOnly(path string, wait time.Duration) (*ReadOnly, error) {
 	return r, nil
 }
 
+// ReadMark tells how far the state file at path is. It does not look at the rest of it: whoever goes on to use the file
+// checks it.
+func ReadMark(path string) (Mark, error) {
+	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return Mark{}, err
+	}
+	r := &ReadOnly{path: path, reader: reader{slots: make(chan struct{}, readersMax)}}
+	if err := r.files.swap(&file{db: db, path: path}); err != nil {
+		return Mark{}, fmt.Errorf("store: open %s: %w", path, err)
+	}
+	m, err := r.readMark()
+	return m, errors.Join(err, r.Close())
+}
+
 // Close lets go of the file.
 func (r *ReadOnly) Close() error { return r.files.swap(nil) }
 
