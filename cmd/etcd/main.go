@@ -36,6 +36,7 @@ const (
 
 func main() {
 	paceCollector()
+	go releaseWhenQuiet()
 	os.Exit(command(os.Args, os.Environ(), os.Stdout, os.Stderr))
 }
 

@@ -334,24 +334,37 @@ func differences(theirs, ours *bolt.Cursor, start []byte, max int) (ops []Op, si
 	return ops, size
 }
 
-// replace puts to in the file's place, with all that is committed. Nothing is committed meanwhile: a few milliseconds
-// with two syncs, during which changes only queue up.
+// replace puts to in the file's place, and lets go of the file.
 func (d *defragmenter) replace(to *file, epoch uint64) error {
+	old, err := d.swapIn(to, epoch)
+	if err != nil {
+		return err
+	}
+	old.retired.Store(true)
+	if err := d.s.files.release(old); err != nil {
+		d.s.o.Logger.Warn("failed to close the state file that was replaced", zap.Error(err))
+	}
+	return nil
+}
+
+// swapIn gives to, with all that is committed, the file's name and place. Nothing is committed meanwhile: a few
+// milliseconds with two syncs, during which changes only queue up.
+func (d *defragmenter) swapIn(to *file, epoch uint64) (old *file, err error) {
 	d.s.commitMu.Lock()
 	defer d.s.commitMu.Unlock()
 	if err := d.s.queue.rest(context.Background(), epoch, 0); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := d.catchUp(to, math.MaxInt); err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.agrees(to); err != nil {
-		return err
+		return nil, err
 	}
 	d.at(DefragCaughtUp)
 	path := d.s.fs.OSPath(d.s.name)
 	if err := os.Rename(to.path, path); err != nil {
-		return err
+		return nil, err
 	}
 	to.path = path
 	d.at(DefragRenamed)
@@ -359,13 +372,11 @@ func (d *defragmenter) replace(to *file, epoch uint64) error {
 	// and so does what others conclude from the mark about the log.
 	if err := syncDir(d.s.fs, d.s.name); err != nil {
 		d.s.fail(err)
-		return err
+		return nil, err
 	}
-	if err := d.s.files.swap(to); err != nil {
-		d.s.o.Logger.Warn("failed to close the state file that was replaced", zap.Error(err))
-	}
+	old = d.s.files.exchange(to)
 	d.s.measure(to)
-	return nil
+	return old, nil
 }
 
 // agrees checks that a copy is as far as the file.
@@ -377,7 +388,11 @@ func (d *defragmenter) agrees(to *file) error {
 			return err
 		})
 	})
-	if want := d.s.Committed(); err == nil && m != want {
+	if err != nil {
+		return err
+	}
+	want, err := d.s.readMark()
+	if err == nil && m != want {
 		err = fmt.Errorf("the copy is at %+v, the file at %+v", m, want)
 	}
 	return err

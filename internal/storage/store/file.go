@@ -26,6 +26,8 @@ const (
 	mapBytes = 10 << 30
 	// newSuffix names a file that is not yet complete; snap.CleanTemp removes what a crash leaves of it.
 	newSuffix = ".tmp.new"
+	// giveBackBytes is how much of a file that was replaced is freed at a time: some 5 ms of ext4's work.
+	giveBackBytes = 16 << 20
 	// fileMode is the state file's, as etcd makes it.
 	fileMode = 0o600
 	// keyFill is how full bolt packs pages of bucket key: revisions only ever come at the end, so pages
@@ -42,6 +44,8 @@ type file struct {
 	handle *os.File
 	// refs is guarded by files.mu.
 	refs int
+	// retired: the file has no name any more, and its space comes back when it is closed.
+	retired atomic.Bool
 	// stuck is set when bolt panicked inside a write: its locks are held and it cannot be closed.
 	stuck atomic.Bool
 }
@@ -72,22 +76,38 @@ func (fs *files) release(f *file) error {
 	if !last || f.stuck.Load() {
 		return nil
 	}
+	if f.retired.Load() {
+		f.giveBack()
+	}
 	return f.db.Close()
+}
+
+// giveBack shortens a file that nobody uses any more, in steps: a file system that frees hundreds of megabytes at once
+// holds up whoever syncs meanwhile.
+func (f *file) giveBack() {
+	info, err := f.handle.Stat()
+	for size := int64(0); err == nil && size < info.Size(); size += giveBackBytes {
+		err = f.handle.Truncate(max(0, info.Size()-size-giveBackBytes)) // closing frees what this did not
+	}
 }
 
 // swap makes f (nil: none) the present file and lets go of the former one.
 func (fs *files) swap(f *file) error {
+	if old := fs.exchange(f); old != nil {
+		return fs.release(old)
+	}
+	return nil
+}
+
+// exchange makes f (nil: none) the present file and gives the former one, which the caller releases.
+func (fs *files) exchange(f *file) (old *file) {
 	if f != nil {
 		f.refs = 1
 	}
 	fs.mu.Lock()
-	old := fs.cur
-	fs.cur = f
-	fs.mu.Unlock()
-	if old == nil {
-		return nil
-	}
-	return fs.release(old)
+	defer fs.mu.Unlock()
+	old, fs.cur = fs.cur, f
+	return old
 }
 
 // openFile checks the file at path (making it where there is none) and opens it.
