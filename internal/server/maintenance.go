@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -28,6 +29,8 @@ type Maintenance struct {
 	kv      *mvcc.Store
 	clock   clock.Clock
 	observe *Observer
+	// sendables streams snapshots.
+	sendables *sendables
 	// moveTimeout bounds a transfer of leadership.
 	moveTimeout time.Duration
 }
@@ -58,22 +61,20 @@ func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 }
 
 // Snapshot writes the store's file, as of now, to the writer that begin gives for its size and storage version. It holds
-// nobody up: the file is read in a transaction of its own.
+// nobody up: the file is read in a transaction of its own, which ends soon after the writer takes nothing any more.
 func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, storageVersion string) io.Writer) error {
-	start := s.clock.Now()
 	snap, err := s.store.Snapshot(ctx, s.machine.applied())
 	if err != nil {
 		return err
 	}
-	defer func() { _ = snap.Close() }()
 	v, err := snap.Get(schema.Meta, schema.StorageVersionKey)
 	if err != nil {
-		return err
+		return errors.Join(err, snap.Close())
 	}
-	_, err = snap.WriteTo(begin(snap.Size(), string(v)))
-	if s.observe.Backup != nil {
-		s.observe.Backup(s.clock.Now().Sub(start))
-	}
+	w := begin(snap.Size(), string(v))
+	r := s.sendables.send(snap)
+	defer func() { _ = r.Close() }() // where the writer failed
+	_, err = io.Copy(w, r)
 	return err
 }
 

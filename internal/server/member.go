@@ -179,7 +179,7 @@ func (m *Member) serve(p *proposer, r *reads) {
 	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
 	m.Membership = newMembership(m, who, p, r, find)
 	watchOwnPlace(m)
-	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, moveTimeout: m.cfg.Raft.Election}
+	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, sendables: m.workers.sendables, moveTimeout: m.cfg.Raft.Election}
 }
 
 // employ makes the goroutines' owners.

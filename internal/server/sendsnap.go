@@ -21,11 +21,11 @@ import (
 // the store from being used again.
 const sendableExpiry = 30 * time.Second
 
-// A follower that takes nothing of a snapshot for this long is given up, for the same reason. etcd has no such bound; a
-// follower that still loads what it got takes the next bytes when its disk has taken the last ones.
+// A follower, or a client, that takes nothing of a snapshot for this long is given up, for the same reason. etcd has no such
+// bound; a follower that still loads what it got takes the next bytes when its disk has taken the last ones.
 const sendStall = time.Minute
 
-// sendables makes snapshots for followers that lag behind the log. Raft asks on its own thread and must not wait, so
+// sendables makes snapshots for followers that lag behind the log, and sends them to these and to clients. Raft asks on its own thread and must not wait, so
 // the first question starts the work and is answered "not yet"; a later one gets the metadata, and the transport then
 // fetches the file that belongs to it: both come from one read transaction of the store.
 type sendables struct {
@@ -61,8 +61,8 @@ type sendable struct {
 	since time.Time
 }
 
-// errStalled is returned to the sender of a snapshot whose follower takes nothing of it.
-var errStalled = errors.New("server: the follower took nothing of the snapshot for a minute")
+// errStalled is returned to the sender of a snapshot of which nobody takes anything.
+var errStalled = errors.New("server: nothing of the snapshot was taken for a minute")
 
 // errNotSendable is returned when the file of a snapshot message is gone.
 var errNotSendable = errors.New("server: the snapshot's file is gone; another will be made")
@@ -119,7 +119,24 @@ func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
 	snap := s.ready.snap
 	size := snap.Size() // asked of the open transaction
 	s.ready = nil
+	return s.start(snap), size, nil
+}
+
+// send streams a snapshot and closes it: once all of it was read, once the reader was closed, and where nothing is read
+// for long.
+func (s *sendables) send(snap *store.Snapshot) io.ReadCloser {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.start(snap)
+}
+
+// start is send, under mu.
+func (s *sendables) start(snap *store.Snapshot) io.ReadCloser {
 	r, w := io.Pipe()
+	if s.ctx.Err() != nil { // nobody waits for work any more
+		_ = errors.Join(snap.Close(), w.CloseWithError(ErrStopped))
+		return r
+	}
 	o := &outgoing{PipeWriter: w, clock: s.clock}
 	o.moved.Store(s.clock.Now().UnixNano())
 	if s.going == nil {
@@ -134,7 +151,7 @@ func (s *sendables) open(m *raftpb.Message) (io.ReadCloser, int64, error) {
 		defer s.mu.Unlock()
 		delete(s.going, o)
 	})
-	return r, size, nil
+	return r
 }
 
 // expire drops a snapshot that nobody fetched, and ends those that nobody takes any more; all: every one.
@@ -145,9 +162,13 @@ func (s *sendables) expire(all bool) {
 		_ = s.ready.snap.Close()
 		s.ready = nil
 	}
+	why := errStalled
+	if all {
+		why = ErrStopped
+	}
 	for o := range s.going {
 		if all || s.clock.Now().UnixNano()-o.moved.Load() > int64(sendStall) {
-			_ = o.CloseWithError(errStalled)
+			_ = o.CloseWithError(why)
 		}
 	}
 }

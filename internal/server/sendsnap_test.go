@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,10 +17,10 @@ import (
 // later is a clock that is ahead by what the test says.
 type later struct {
 	clock.Clock
-	by time.Duration
+	by atomic.Int64
 }
 
-func (l *later) Now() time.Time { return l.Clock.Now().Add(l.by) }
+func (l *later) Now() time.Time { return l.Clock.Now().Add(time.Duration(l.by.Load())) }
 
 // offered asks for a snapshot, as raft does, until it is made.
 func offered(t *testing.T, s *sendables) *raftpb.Snapshot {
@@ -71,7 +72,7 @@ func TestSendSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := m.data.store.OpenReadTxns()
-	c.by += sendStall + time.Second
+	c.by.Add(int64(sendStall + time.Second))
 	s.expire(false)
 	s.work.Wait()
 	if n := m.data.store.OpenReadTxns(); n != 0 || held == 0 {
@@ -79,9 +80,66 @@ func TestSendSnapshot(t *testing.T) {
 	}
 
 	offered(t, s)
-	c.by += sendableExpiry + time.Second
+	c.by.Add(int64(sendableExpiry + time.Second))
 	s.expire(false)
 	if n := m.data.store.OpenReadTxns(); n != 0 {
 		t.Errorf("%d read transactions are open for a follower that never came", n)
+	}
+}
+
+// stuck is a client that takes one piece of a snapshot and then nothing until it is let go.
+type stuck struct{ took, let chan struct{} }
+
+func (s *stuck) Write(p []byte) (int, error) {
+	select {
+	case <-s.took:
+	default:
+		close(s.took)
+	}
+	<-s.let
+	return len(p), nil
+}
+
+// gone is a client that has gone away.
+type gone struct{}
+
+func (gone) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// A client that takes nothing more of a snapshot, and one that has gone, hold the store's pages no longer than a follower.
+func TestSnapshotToStalledClient(t *testing.T) {
+	m := openIdle(t)
+	large := putRequest("a")
+	large.Put.Value = make([]byte, 1<<20)
+	if err := m.machine.Apply(entries(t, 1, large), nil); err != nil {
+		t.Fatal(err)
+	}
+	c := &later{Clock: m.deps.Clock}
+	m.workers.sendables.clock = c
+	to := func(w io.Writer) func(int64, string) io.Writer { return func(int64, string) io.Writer { return w } }
+	if err := m.Snapshot(t.Context(), to(gone{})); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("to a client that has gone: %v", err)
+	}
+	m.workers.sendables.work.Wait()
+	if n := m.data.store.OpenReadTxns(); n != 0 {
+		t.Errorf("%d read transactions are open for a client that has gone", n)
+	}
+
+	client := &stuck{make(chan struct{}), make(chan struct{})}
+	ended := make(chan error, 1)
+	go func() { ended <- m.Snapshot(t.Context(), to(client)) }()
+	<-client.took
+	m.workers.sendables.expire(false)
+	if n := m.data.store.OpenReadTxns(); n != 1 {
+		t.Errorf("%d read transactions are open for a client that reads", n)
+	}
+	c.by.Add(int64(sendStall + time.Second))
+	m.workers.sendables.expire(false)
+	m.workers.sendables.work.Wait()
+	if n := m.data.store.OpenReadTxns(); n != 0 {
+		t.Errorf("%d read transactions are open for a client that takes nothing", n)
+	}
+	close(client.let)
+	if err := <-ended; !errors.Is(err, errStalled) {
+		t.Errorf("the client that had stalled is told %v", err)
 	}
 }
