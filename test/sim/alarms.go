@@ -53,6 +53,9 @@ func (n *nemesis) disarm() {
 		return
 	}
 	for _, a := range list.Alarms {
+		if a.Alarm == pb.AlarmType_CORRUPT && n.cluster.plan.Faults == (Faults{}) {
+			n.cluster.fail("%w: %v, though nothing was damaged", ErrAlarm, a)
+		}
 		_, err := l.member.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: a.MemberID, Alarm: a.Alarm})
 		n.cluster.journal.add(l.node.name, "alarm %v cleared: %v", a, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -56,6 +57,9 @@ func (o *Outcome) Check() error {
 // checkHashes compares the members with each other.
 func (o *Outcome) checkHashes() error {
 	a := o.finals[0]
+	if o.plan.Faults == (Faults{}) && strings.Contains(strings.Join(a.alarms, " "), "CORRUPT") {
+		return fmt.Errorf("%w: %v, though nothing was damaged", ErrAlarm, a.alarms)
+	}
 	for _, b := range o.finals[1:] {
 		if !slices.Equal(a.alarms, b.alarms) {
 			return fmt.Errorf("%w: %s has %v, %s has %v", ErrAlarm, a.name, a.alarms, b.name, b.alarms)
