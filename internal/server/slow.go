@@ -48,9 +48,13 @@ func (s *slow) published(took time.Duration) {
 	}
 }
 
-// ranged is told of each range.
-func (s *slow) ranged(r *pb.RangeRequest, resp *wire.RangeResponse, took time.Duration, err error) {
+// ranged is told of each range: when it came, when it was read from (zero: never), and when it ended.
+func (s *slow) ranged(r *pb.RangeRequest, resp *wire.RangeResponse, start, began, end time.Time, err error) {
+	took := end.Sub(start)
 	s.observe.request("Range", err == nil, took)
+	if s.observe.Range != nil && !began.IsZero() {
+		s.observe.Range(err == nil, end.Sub(began))
+	}
 	if took <= s.warn {
 		return
 	}

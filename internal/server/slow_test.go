@@ -21,11 +21,14 @@ import (
 func TestSlowLines(t *testing.T) {
 	core, logs := observer.New(zapcore.WarnLevel)
 	var seen []string
+	var reads []time.Duration
 	s := &slow{warn: 100 * time.Millisecond, logger: zap.New(core), observe: &Observer{
+		Range: func(_ bool, took time.Duration) { reads = append(reads, took) },
 		Apply: func(op string, ok bool, _ time.Duration) {
 			seen = append(seen, op, map[bool]string{true: "true", false: "false"}[ok])
 		},
 	}}
+	start := time.Unix(1e9, 0)
 	const late, early = 101 * time.Millisecond, 100 * time.Millisecond
 	put := apply.Asked{Name: "Put", Request: &pb.InternalRaftRequest{
 		Header: &pb.RequestHeader{ID: 7}, Put: &pb.PutRequest{Key: []byte("k"), Value: []byte("secret")},
@@ -46,10 +49,12 @@ func TestSlowLines(t *testing.T) {
 		{func() { s.entry(put, refused, early) }, []string{"failed to apply request", "", `header:<ID:7> put:<key:"k" value_size:6 >`, ""}},
 		{func() { s.entry(put, &apply.Result{Err: mvcc.ErrCompacted}, early) }, nil},
 		{func() {
-			s.ranged(&pb.RangeRequest{Key: []byte("k")}, &wire.RangeResponse{KVs: [][]byte{[]byte("kv")}}, late, nil)
+			s.ranged(&pb.RangeRequest{Key: []byte("k")}, &wire.RangeResponse{KVs: [][]byte{[]byte("kv")}}, start, start.Add(late/2), start.Add(late), nil)
 		},
 			[]string{"apply request took too long", "read-only range ", `key:"k"`, "range_response_count:1 size:4"}},
-		{func() { s.ranged(&pb.RangeRequest{Key: []byte("k")}, nil, early, mvcc.ErrCompacted) }, nil},
+		{func() {
+			s.ranged(&pb.RangeRequest{Key: []byte("k")}, nil, start, time.Time{}, start.Add(early), mvcc.ErrCompacted)
+		}, nil},
 		{func() {
 			s.readTxn(txn, &wire.TxnResponse{Responses: []wire.ResponseOp{{Range: &wire.RangeResponse{}}}}, late, nil)
 		}, []string{"apply request took too long", "read-only txn ", "compare:<", "responses:<range_response_count:0> size:"}},
@@ -72,6 +77,9 @@ func TestSlowLines(t *testing.T) {
 		if got[0].Message != x.want[0] || prefix != x.want[1] || !strings.HasPrefix(request, x.want[2]) || !strings.HasPrefix(response, x.want[3]) || strings.Contains(request, "secret") {
 			t.Errorf("%q %q, want %q", got[0].Message, fields, x.want)
 		}
+	}
+	if len(reads) != 1 || reads[0] != late-late/2 {
+		t.Errorf("observed reads %v", reads)
 	}
 	if n := s.count.Load(); n != 4 {
 		t.Errorf("%d slow ones counted", n)
