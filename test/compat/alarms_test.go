@@ -57,6 +57,8 @@ func alarmCalls(s *services, kinds []pb.AlarmType, probe func() []string) (all [
 	for _, r := range underAlarm() {
 		all = append(all, fmt.Sprintf("%v: %T %.200s\n  %s", kinds, r, show(r, nil), strings.ReplaceAll(show(s.send(r)), `"TTL":"599"`, `"TTL":"600"`)))
 	}
+	defragmented, err := s.Defragment(s.ctx, &pb.DefragmentRequest{})
+	all = append(all, "defragment: "+show(defragmented, err))
 	for _, kind := range kinds {
 		ask(alarm(off, 5, kind))
 		ask(alarm(off, 6, kind))
