@@ -258,7 +258,7 @@ func storeOptions(cfg *config.Config, d Deps, fail func(error)) store.Options {
 	return store.Options{
 		FreelistType: cfg.Storage.FreelistType, BatchInterval: cfg.Storage.BatchInterval, BatchLimit: cfg.Storage.BatchLimit,
 		NoSync: cfg.Storage.NoSync, Mlock: cfg.Storage.Mlock,
-		CompactionBatch: int(cfg.Compaction.BatchLimit), CompactionPause: cfg.Compaction.Sleep,
+		CompactionBatch: cfg.Compaction.BatchLimit, CompactionPause: cfg.Compaction.Sleep,
 		Clock: d.Clock, Logger: d.Logger, OnFail: fail, OnCommit: d.Observe.StoreCommit, Observe: d.Observe.Store,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,9 @@ const (
 	// roundsMax bounds the rounds where changes come as fast as they are copied: each is then as long as the one
 	// before, and the last one longer than it should be; but it is Append's bound that stops a put, not commitMu.
 	roundsMax = 8
+	// roomMargin is what a copy must leave free on the disk: the file itself grows meanwhile, 16 MiB at a time, and a
+	// commit that finds no room ends the member.
+	roomMargin = 32 << 20
 	// restMax bounds a rest: a disk that is as slow as this is busy with others' work, which a longer one helps little.
 	restMax = time.Second
 )
@@ -156,6 +160,9 @@ func (d *defragmenter) run(ctx context.Context) error {
 // rewrite copies the file, catches up with it and takes its place.
 func (d *defragmenter) rewrite(ctx context.Context) (err error) {
 	temp := d.s.fs.OSPath(d.s.name) + defragSuffix
+	if err := checkRoom(filepath.Dir(temp), d.s.SizeInUse()); err != nil {
+		return err
+	}
 	epoch, err := d.copyTo(ctx, temp)
 	defer func() {
 		if err != nil {
@@ -177,6 +184,14 @@ func (d *defragmenter) rewrite(ctx context.Context) (err error) {
 		return err
 	}
 	return errors.Join(err, to.db.Close())
+}
+
+// checkRoom tells whether a copy of need bytes fits on dir's disk beside the work that goes on.
+func checkRoom(dir string, need int64) error {
+	if free, ok := freeBytes(dir); ok && free < need+roomMargin {
+		return fmt.Errorf("the copy needs %d bytes, and %d more must stay free: %s has %d", need, roomMargin, dir, free)
+	}
+	return nil
 }
 
 func removeIfThere(path string) error {
