@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -216,5 +217,36 @@ func TestRestoreThree(t *testing.T) {
 				same(t, m.Name+" after more", observe(t, m), want)
 			}
 		})
+	}
+}
+
+// The directories of three programs are migrated, or refused, by both tools alike.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	tools := []process.Program{ours(t), stock(t, "etcd37")}
+	for _, p := range []process.Program{ours(t), stock(t, "etcd36"), stock(t, "etcd35")} {
+		m := single(t, p, "--snapshot-count=60").Serve()
+		write(t, m, 0)
+		m.Stop()
+		path := filepath.Join(m.Dir, "member", "snap", "db")
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"3.5", "3.6", "3.7", "3.8 --force"} {
+			var got [2]string
+			for i, tool := range tools {
+				o := process.Tool(t, tool.Path("etcdutl"), "", nil, append([]string{"migrate", "--data-dir", m.Dir, "--target-version"}, strings.Fields(line)...)...)
+				text, _, _ := strings.Cut(lastLine(o.Stderr), ";") // ours goes on to say what to do
+				v := process.Tool(t, ours(t).Path("etcdutl"), "", nil, "bbolt", "get", path, "meta", "storageVersion")
+				got[i] = fmt.Sprintf("status %d, %q, now %q", o.Status, strings.TrimSpace(text), v.Stdout)
+				if err := os.WriteFile(path, before, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got[0] != got[1] {
+				t.Errorf("%s's directory to %s: %s, etcd %s", p.Name, line, got[0], got[1])
+			}
+		}
 	}
 }

@@ -26,7 +26,7 @@ func EditFile(path string, wait time.Duration, mapSize uint64, change func(*Edit
 	}
 	bo := boltOptions(&Options{})
 	bo.Timeout = wait
-	if mapSize != 0 {
+	if mapSize != 0 && bo.InitialMmapSize != 0 { // not where a file is as long as its map
 		bo.InitialMmapSize = int(min(mapSize, mapBytesMax))
 	}
 	db, err := openBolt(path, bo)
