@@ -122,6 +122,18 @@ func Cluster(t testing.TB, programs []Program, flags ...string) []*Member {
 	return all
 }
 
+// Joiner makes a member that joins a running cluster of others, to which it is to be added before it starts.
+func Joiner(t testing.TB, p Program, name string, others []*Member, flags ...string) *Member {
+	t.Helper()
+	m := member(t, p, name, filepath.Join(t.TempDir(), name), flags)
+	m.Env = []string{"ETCD_INITIAL_CLUSTER_STATE=existing"}
+	m.initial = name + "=http://" + m.PeerAddr
+	for _, o := range others {
+		m.initial += "," + o.Name + "=http://" + o.PeerAddr
+	}
+	return m
+}
+
 func member(t testing.TB, p Program, name, dir string, flags []string) *Member {
 	t.Helper()
 	addrs := FreeAddrs(t, 2)
