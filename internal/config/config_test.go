@@ -206,7 +206,7 @@ func TestGates(t *testing.T) {
 	if !c.Gates["InitialCorruptCheck"] || c.Gates["PriorityRequest"] || c.Gates["TxnModeWriteWithSharedBuffer"] || !c.Gates["FastLeaseKeepAlive"] {
 		t.Errorf("%v", c.Gates)
 	}
-	if n := strings.Count(strings.Join(warnings, "\n"), "changes nothing"); n != 5 {
+	if n := strings.Count(strings.Join(warnings, "\n"), "changes nothing"); n != 3 {
 		t.Errorf("%d gates told: %v", n, warnings)
 	}
 }

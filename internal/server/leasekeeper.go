@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,14 @@ const (
 	leaseRevokesFlying = 64
 )
 
+// How the leader notes what leases have left (feature gate LeaseCheckpoint): after five minutes without a renewal, as etcd,
+// within half a minute of that; at most a thousand leases an entry, which is some 20 KB.
+const (
+	leaseCheckpointWear = 5 * time.Minute
+	leaseCheckpointLook = 30 * time.Second
+	leaseCheckpointsMax = 1000
+)
+
 // leaseKeeper makes the leader responsible for expiry and revokes what expired. Its one goroutine is started by run.
 type leaseKeeper struct {
 	table    *lease.Table
@@ -37,6 +46,10 @@ type leaseKeeper struct {
 	ledTerm atomic.Uint64
 	// promoted is the term in which the table got its deadlines. It belongs to run's goroutine.
 	promoted uint64
+	// wear is how much of its time a lease loses before that is noted for the next leader; 0: it never is, and every new
+	// leader gives leases their whole time. Every look is the time between two walks over all leases, looked the last one.
+	wear, look time.Duration
+	looked     time.Time
 	// expired, if set, is called for each lease that is ended.
 	expired func()
 	logger  *zap.Logger
@@ -61,6 +74,7 @@ func (k *leaseKeeper) run(ctx context.Context) {
 		case <-tick.C:
 			if k.table.IsPrimary() {
 				k.revoke(ctx, &flying, slots)
+				k.checkpoint(ctx, &flying)
 			}
 		}
 	}
@@ -112,4 +126,40 @@ func (k *leaseKeeper) revoke(ctx context.Context, flying *sync.WaitGroup, slots 
 			}
 		})
 	}
+}
+
+// checkpoint notes for the next leader what leases have left that nobody renewed for a while. A deposed leader does not:
+// it knows nothing of its successor's renewals.
+func (k *leaseKeeper) checkpoint(ctx context.Context, flying *sync.WaitGroup) {
+	now := k.clock.Now()
+	if k.wear <= 0 || now.Sub(k.looked) < k.look {
+		return
+	}
+	k.looked = now
+	worn := k.table.Worn(now, k.wear)
+	if len(worn) == 0 || k.reads.lead(ctx) != nil || !k.inOffice(k.loop.Status()) {
+		return
+	}
+	term := k.promoted
+	flying.Go(func() {
+		for part := range slices.Chunk(worn, leaseCheckpointsMax) {
+			if st := k.loop.Status(); st.Lead != st.ID || st.Term != term {
+				return
+			}
+			if err := noteLeft(ctx, k.proposer, part); err != nil {
+				k.logger.Warn("failed to note what leases have left; it will be tried again", zap.Error(err))
+				return
+			}
+		}
+	})
+}
+
+// noteLeft proposes a checkpoint of leases: Remaining is what each has left, 0 for its whole time.
+func noteLeft(ctx context.Context, p *proposer, leases []lease.Lease) error {
+	r := &pb.LeaseCheckpointRequest{}
+	for _, l := range leases {
+		r.Checkpoints = append(r.Checkpoints, &pb.LeaseCheckpoint{ID: l.ID, Remaining_TTL: l.Remaining})
+	}
+	_, err := p.propose(ctx, &pb.InternalRaftRequest{LeaseCheckpoint: r})
+	return err
 }

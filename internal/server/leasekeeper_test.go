@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/vfs"
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/lease"
 )
@@ -32,5 +35,59 @@ func TestDeadlinesOfOneTerm(t *testing.T) {
 		if got := k.table.IsPrimary(); got != step.primary {
 			t.Errorf("%s: primary is %v", step.what, got)
 		}
+	}
+}
+
+// TestCheckpoints checks that a leader notes what an idle lease has left, that the note outlives a restart and that a
+// renewal takes it back; and that without the gate nothing is noted.
+func TestCheckpoints(t *testing.T) {
+	const ttl = 100
+	for gate, wear := range map[string]time.Duration{"LeaseCheckpoint=true": time.Second, "LeaseCheckpoint=false": 0} {
+		t.Run(gate, func(t *testing.T) {
+			cfg := testConfig(t, t.TempDir(), "--feature-gates="+gate)
+			m, err := New(cfg, smallDeps(vfs.OS, testLogger(t)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if on := m.workers.keeper.wear > 0; on != (wear > 0) {
+				t.Errorf("the gate is on: %v", on)
+			}
+			m.workers.keeper.wear, m.workers.keeper.look = wear, time.Second/10
+			m.Start()
+			<-m.Ready()
+			eventually(t, m, "the first versions", at(m, "3.7.0", "3.7.0"))
+			l, err := m.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: 7, TTL: ttl})
+			if err != nil {
+				t.Fatal(err)
+			}
+			noted := func() int64 {
+				l, _ := m.data.state.Leases.Lookup(l.ID)
+				return l.Remaining
+			}
+			if wear == 0 {
+				eventually(t, m, "some of its time to be gone", func() bool {
+					left, ok := m.data.state.Leases.Remaining(l.ID, time.Now())
+					return ok && left < ttl-1
+				})
+				if noted() != 0 {
+					t.Errorf("noted %d without the gate", noted())
+				}
+				stop(t, m)
+				return
+			}
+			eventually(t, m, "a checkpoint", func() bool { return noted() > 0 })
+			if n := noted(); n >= ttl || n < ttl-30 {
+				t.Errorf("noted %d of %d s", n, ttl)
+			}
+			stop(t, m)
+			m = start(t, cfg)
+			defer stop(t, m)
+			if noted() == 0 {
+				t.Error("the restart forgot the checkpoint")
+			}
+			if left, err := m.LeaseRenew(t.Context(), l.ID); err != nil || left != ttl || noted() != 0 {
+				t.Errorf("renewed for %d s, %v, with %d still noted", left, err, noted())
+			}
+		})
 	}
 }

@@ -22,6 +22,8 @@ type Leases struct {
 	quota    *quota
 	clock    clock.Clock
 	leader   *leaderFinder
+	// checkpoints: a leader notes what leases have left, and a renewal takes the note back.
+	checkpoints bool
 }
 
 // leaseNotFoundTTL is the time left that is answered for a lease that isn't there.
@@ -76,7 +78,8 @@ func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
 	if err := s.reads.lead(ctx); err != nil {
 		return 0, err
 	}
-	if _, ok := s.table.Lookup(id); !ok {
+	l, ok := s.table.Lookup(id)
+	if !ok {
 		// It may have been granted and not be applied here yet.
 		if err := s.reads.linearize(ctx); err != nil {
 			return 0, err
@@ -84,6 +87,12 @@ func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.proposer.timeout)
 	defer cancel()
+	if s.checkpoints && l.Remaining > 0 {
+		// The next leader must not count from what was left before this.
+		if err := noteLeft(ctx, s.proposer, []lease.Lease{{ID: id}}); err != nil {
+			return 0, err
+		}
+	}
 	for {
 		ttl, err := s.table.Renew(id, s.clock.Now())
 		if !errors.Is(err, lease.ErrExpired) {

@@ -176,7 +176,7 @@ func (m *Member) serve(p *proposer, r *reads) {
 	m.Defragmenter = &Defragmenter{store: o.store, logger: m.deps.Logger}
 	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
-	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find}
+	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find, checkpoints: m.cfg.Gates["LeaseCheckpoint"]}
 	m.Membership = newMembership(m, who, p, r, find)
 	watchOwnPlace(m)
 	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, sendables: m.workers.sendables, moveTimeout: m.cfg.Raft.Election}
@@ -192,7 +192,10 @@ func (m *Member) employ(p *proposer, r *reads) {
 	m.workers.snapshotter.begin(o)
 	m.workers.keeper = &leaseKeeper{
 		table: o.state.Leases, loop: m.loop, proposer: p, reads: r, clock: d.Clock,
-		extend: cfg.Raft.Election, led: make(chan struct{}, 1), logger: d.Logger, expired: d.Observe.LeaseExpired,
+		extend: cfg.Raft.Election, look: leaseCheckpointLook, led: make(chan struct{}, 1), logger: d.Logger, expired: d.Observe.LeaseExpired,
+	}
+	if cfg.Gates["LeaseCheckpoint"] {
+		m.workers.keeper.wear = leaseCheckpointWear
 	}
 	m.workers.publisher = newPublisher(m, p)
 	followVersions(m, p, r)
