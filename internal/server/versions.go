@@ -86,7 +86,7 @@ func (v *versions) decide(ctx context.Context) {
 	st := v.cluster.State()
 	next, err := nextVersion(st, lowest(v.ask(ctx, st)), v.most)
 	if err != nil {
-		v.logger.Error("cannot lower the cluster version", zap.Error(err))
+		v.logger.Error("cannot decide the cluster version", zap.Error(err))
 		return
 	}
 	if next == "" || next == st.Version {
@@ -149,7 +149,10 @@ func nextVersion(st *cluster.State, lowest, most *semver.Version) (string, error
 		return minor(raised).String(), nil
 	}
 	now, err := semver.NewVersion(st.Version)
-	if err != nil || lowest == nil {
+	if err != nil {
+		return "", fmt.Errorf("the cluster version %q: %w", st.Version, err)
+	}
+	if lowest == nil {
 		return "", nil
 	}
 	if st.Downgrade.Enabled {
@@ -228,7 +231,7 @@ func (v *versions) followStorage() error {
 // versionUnnamed is the last minor version of 3 whose layout does not name its version.
 const versionUnnamed = 5
 
-// logPiece is how many bytes of the log are looked at at once.
+// logPiece is how many bytes of the log one look takes.
 const logPiece = 1 << 20
 
 // readable tells whether the log since its newest record holds nothing that target can't read. It does not while a
