@@ -49,6 +49,8 @@ type Restore struct {
 	// FS is the disk; nil: the machine's. The state file is always the machine's.
 	FS     vfs.FS
 	Logger *zap.Logger
+
+	segmentBytes int64 // of the log; 0: etcd's
 }
 
 // firstTerm is the term of the entries that a new cluster's log begins with.
@@ -157,7 +159,7 @@ func (r Restore) write(src *source, f *founding, d *dirs) error {
 	if err := store.EditFile(db, waitForSnapshot, r.MapBytes, func(e *store.Edit) error { return r.adopt(e, f) }); err != nil {
 		return explain(r.Snapshot, err)
 	}
-	if err := f.writeLog(r.FS, d.wal.staged, r.Logger); err != nil {
+	if err := f.writeLog(r.FS, d.wal.staged, wal.Options{SegmentBytes: r.segmentBytes, Logger: r.Logger}); err != nil {
 		return err
 	}
 	return f.writeSnap(r.FS, snapDir)
@@ -207,8 +209,8 @@ func (r Restore) bump(e *store.Edit) error {
 }
 
 // writeLog makes a log that adds the members and has a snapshot record behind them: a member replays nothing.
-func (f *founding) writeLog(fsys vfs.FS, dir string, lg *zap.Logger) error {
-	w, err := wal.Create(fsys, dir, wal.Metadata{NodeID: f.id, ClusterID: f.clusterID}, wal.Options{Logger: lg})
+func (f *founding) writeLog(fsys vfs.FS, dir string, o wal.Options) error {
+	w, err := wal.Create(fsys, dir, wal.Metadata{NodeID: f.id, ClusterID: f.clusterID}, o)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -71,7 +72,7 @@ const three = "m1=http://127.0.0.1:1,m2=http://127.0.0.1:2,m3=http://127.0.0.1:3
 func restoreOf(t *testing.T, path string) Restore {
 	return Restore{
 		Snapshot: path, Name: "m2", Cluster: three, Token: "tok", PeerURLs: []string{"http://127.0.0.1:2"},
-		DataDir: filepath.Join(t.TempDir(), "data", "m2.etcd"),
+		DataDir: filepath.Join(t.TempDir(), "data", "m2.etcd"), segmentBytes: 64 << 10,
 	}
 }
 
@@ -218,27 +219,29 @@ func TestRestoreRefused(t *testing.T) {
 // A disk that fails, early or late, leaves nothing: never half a directory.
 func TestRestoreOnFailingDisk(t *testing.T) {
 	path := snapshotOf(t, fresh(t))
-	run := func(steps int) (ran int, err error) {
+	run := func(steps int64) (int64, error) {
+		var ran atomic.Int64
 		r := restoreOf(t, path)
 		root := filepath.Dir(filepath.Dir(r.DataDir))
 		r.WALDir = filepath.Join(root, "logs", "m2")
-		r.FS = vfs.Inject(vfs.OS, func(vfs.Op) error {
-			if ran++; ran > steps {
+		r.FS = vfs.Inject(vfs.OS, func(op vfs.Op) error {
+			// The log prepares its next segment beside all else, and goes on without one.
+			if prepared, _ := filepath.Match("[0-9]*.tmp", filepath.Base(op.Path)); !prepared && ran.Add(1) > steps {
 				return errors.New("disk on fire")
 			}
 			return nil
 		}, nil)
-		err = r.Run()
+		err := r.Run()
 		if left, lerr := os.ReadDir(root); err != nil && (lerr != nil || len(left) > 0) {
 			t.Errorf("failed after operation %d (%v), left %v, %v", steps, err, left, lerr)
 		}
-		return ran, err
+		return ran.Load(), err
 	}
 	all, err := run(1 << 30)
 	if err != nil || all < 20 {
 		t.Fatalf("%d operations, %v", all, err)
 	}
-	for _, steps := range []int{0, 3, all / 4, all / 2, all - 4, all - 3, all - 2, all - 1} {
+	for _, steps := range []int64{0, 3, all / 4, all / 2, all - 4, all - 3, all - 2, all - 1} {
 		if _, err := run(steps); err == nil {
 			t.Errorf("no error although operation %d failed", steps+1)
 		}
