@@ -95,10 +95,7 @@ func learners(all []PeerMember) int {
 // refuseForeign refuses a directory that a member of another cluster wrote: one that --initial-cluster names, and that the
 // directory does not know, expects a member of its own at this one's address.
 func refuseForeign(cfg *config.Config, o *opened, caller Caller) error {
-	urls, err := cfg.Founders()
-	if err != nil {
-		return nil // what a first start would refuse; this one goes by its directory
-	}
+	urls, _ := cfg.Founders() // none where a first start would be refused: this one goes by its directory
 	var strangers [][]string
 	for name, u := range urls {
 		known := func(m schema.Member) bool { return sameURLs(m.PeerURLs, u.StringSlice()) }
