@@ -82,6 +82,32 @@ func joinAs(name string, urls types.URLsMap, a answer) (*genesis, error) {
 	return g, nil
 }
 
+// acquaint gives whom to talk to for a member that joined and was stopped before its log named anybody: the members of its
+// cluster, as those answer that --initial-cluster names. If it was removed meanwhile, only they can tell it.
+func acquaint(cfg *config.Config, o *opened, caller Caller) (others []schema.Member) {
+	urls, err := cfg.Founders()
+	if err != nil {
+		return nil
+	}
+	var ask [][]string
+	for _, name := range slices.Sorted(maps.Keys(urls)) {
+		if name != cfg.Member.Name {
+			ask = append(ask, urls[name].StringSlice())
+		}
+	}
+	for _, a := range askAll(context.Background(), caller, ask) {
+		if a.err != nil || a.clusterID != o.clusterID {
+			continue
+		}
+		for _, m := range a.members {
+			if m.ID != o.id && !slices.ContainsFunc(others, func(k schema.Member) bool { return k.ID == m.ID }) {
+				others = append(others, schema.Member{ID: m.ID, PeerURLs: m.PeerURLs})
+			}
+		}
+	}
+	return others
+}
+
 func learners(all []PeerMember) int {
 	n := 0
 	for _, m := range all {

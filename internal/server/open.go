@@ -153,16 +153,23 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 	if n := len(c.Entries); c.Mark.Index == 0 && n > 0 && c.Entries[n-1].GetTerm() == 1 {
 		o.beginning, o.unproven = uint64(n), n > 1
 	}
+	if !begun(c, o.store) && cfg.Cluster.Existing {
+		o.others = acquaint(cfg, o, d.Caller)
+	}
 	o.unreadable = apply.LastUnreadable(c.Entries, o.state.Cluster.State().Version)
 	return o.join(c)
+}
+
+// begun tells whether anything has come into a log since it was made.
+func begun(c *wal.Contents, s *store.Store) bool {
+	return c.State.GetTerm() > 0 || c.State.GetCommit() > 0 || c.Mark.Index > 0 || s.Committed().Index > 0
 }
 
 // foundAgain writes the beginning of a founder's log that ends before it: the member was killed between the making of the
 // log and its first sync. Without its founders it would never elect anybody. A log that is empty because its member joined
 // and has not been reached yet stays so: its ID is none that founders have.
 func (o *opened) foundAgain(cfg *config.Config, d Deps, c *wal.Contents) error {
-	begun := c.State.GetTerm() > 0 || c.State.GetCommit() > 0 || c.Mark.Index > 0 || o.store.Committed().Index > 0
-	if begun || cfg.Cluster.Existing {
+	if begun(c, o.store) || cfg.Cluster.Existing {
 		return nil
 	}
 	g, err := begin(cfg, d.Caller, d.Logger)
