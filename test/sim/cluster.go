@@ -204,7 +204,7 @@ func (l *life) watch() {
 	switch {
 	case l.dead.Load():
 		return
-	case errors.Is(why, server.ErrRemoved) && n.cluster.confs.removed(l.member.ID()):
+	case (errors.Is(why, server.ErrRemoved) || errors.Is(why, server.ErrWasRemoved)) && n.cluster.confs.removed(l.member.ID()):
 	case l.disk.hurt.Load() && (errors.Is(why, syscall.ENOSPC) || errors.Is(why, syscall.EIO)):
 		defer n.broken.Store(true)
 	case n.wiped && (errors.Is(why, server.ErrBootstrapped) || errors.Is(why, server.ErrWasRemoved) || errors.Is(why, raftloop.ErrLogLost)):

@@ -40,7 +40,7 @@ func (n *nemesis) run(length time.Duration) {
 // act does one thing. A node that is down is left alone.
 func (n *nemesis) act(at *node) {
 	l := at.life.Load()
-	what := n.r.IntN(16)
+	what := n.r.IntN(18)
 	spare := between(n.r, 20*time.Millisecond, 1500*time.Millisecond)
 	if n.r.IntN(4) == 0 {
 		spare *= 3
@@ -79,6 +79,8 @@ func (n *nemesis) act(at *node) {
 		l.disk.fault(1 + n.r.IntN(40))
 	case 12:
 		n.alarm(l)
+	case 13, 14:
+		n.defragment(l)
 	default:
 		n.compact(l)
 	}
@@ -157,6 +159,15 @@ func (n *nemesis) transfer() {
 		cancel()
 		n.cluster.journal.add(l.node.name, "leadership to %x: %v", to, err)
 	}
+}
+
+// defragment asks a member to give space back and doesn't wait: harm comes while it copies.
+func (n *nemesis) defragment(l *life) {
+	n.cluster.journal.add(l.node.name, "defragments")
+	n.cluster.watches.Go(func() {
+		_, err := l.member.Defragment(context.Background(), &pb.DefragmentRequest{})
+		n.cluster.journal.add(l.node.name, "defragmented: %v", err)
+	})
 }
 
 // compact forgets what the audit has seen already, so that the whole history stays known.

@@ -338,6 +338,18 @@ func (e *endpoint) knock() {
 	}
 }
 
+// forlorn tells whether a member knows nobody by an address where somebody listens.
+func (e *endpoint) forlorn() bool {
+	e.net.mu.Lock()
+	defer e.net.mu.Unlock()
+	for id, urls := range e.peers {
+		if to := e.net.ends[id]; to != nil && slices.Contains(urls, to.url) {
+			return false
+		}
+	}
+	return true
+}
+
 func (e *endpoint) known() []uint64 {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()

@@ -218,7 +218,13 @@ func (o *operator) names() string {
 // part follows the removal of a member. It has to end by itself, also if it was down and is started once more; then its
 // place is free.
 func (o *operator) part(n *node) {
-	if n.life.Load() != nil {
+	if l := n.life.Load(); l != nil {
+		if l.end.forlorn() {
+			o.cluster.journal.add(n.name, "was removed and reaches nobody who could say so")
+			if err := n.stop(); err != nil {
+				o.cluster.fail("%s: %w", n.name, err)
+			}
+		}
 		return
 	}
 	if _, down := o.back[n]; down {
@@ -257,7 +263,9 @@ func (o *operator) change() {
 		o.remove(one.ID)
 	case n < 8 && voters > 2 && o.allRun():
 		o.lose(o.at(one.ID))
-	case n < 9:
+	case n < 9 && !slices.ContainsFunc(o.roll, func(m *pb.Member) bool { return len(m.ClientURLs) == 0 }):
+		// A founder that has not got beyond its beginning yet asks the others at the addresses that it was told: where
+		// they have moved, it never votes.
 		o.move(one.ID)
 	case learners > 0:
 		for _, m := range o.roll {
