@@ -3,6 +3,7 @@ package raftloop
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
@@ -19,6 +20,7 @@ type shortcut struct {
 	holds   atomic.Bool
 	single  bool   // the configuration has one voter, this member
 	alone   bool   // and no learner
+	foreign bool   // it has voters, and this member is none of them
 	leader  bool   // as of the last Ready
 	term    uint64 // the member's
 	applied uint64 // term of the newest entry that the Machine has published
@@ -30,14 +32,16 @@ func (s *shortcut) update() {
 	s.holds.Store(s.alone && s.leader && s.applied == s.term && s.index >= s.heard)
 }
 
-// unripe tells that raft would answer a read at once, being the leader and only voter, though its commit index may lag
-// behind what this member has acknowledged in a former life: until an entry of its own term is applied.
-func (s *shortcut) unripe() bool { return s.single && s.leader && s.applied != s.term }
+// unripe tells that this leader may not answer reads, though raft would do so at once where there is one voter. As that
+// voter its commit index may lag behind what it has acknowledged in a former life, until an entry of its own term is applied.
+// As a leader that was removed it does not hear of the voter who leads by now.
+func (s *shortcut) unripe() bool { return s.leader && (s.foreign || s.single && s.applied != s.term) }
 
 // settle notes a configuration in force.
 func (s *shortcut) settle(id uint64, cs *raftpb.ConfState) {
 	s.single = len(cs.GetVoters()) == 1 && cs.GetVoters()[0] == id && len(cs.GetVotersOutgoing()) == 0
 	s.alone = s.single && len(cs.GetLearners()) == 0
+	s.foreign = len(cs.GetVoters()) > 0 && !slices.Contains(cs.GetVoters(), id)
 }
 
 // core is what the loop's goroutine owns: raft itself, and who waits for it. It waits for nobody: no
@@ -191,7 +195,7 @@ func (c *core) stepReceived(m *raftpb.Message) {
 	case raftpb.MsgReadIndex:
 		// raft lets an only voter answer with its commit index at once. After a restart that index may
 		// lag behind what this member has acknowledged, so a learner's question waits for its retry.
-		if c.cut.single && (!c.cut.leader || c.cut.unripe()) {
+		if c.cut.unripe() || c.cut.single && !c.cut.leader {
 			return
 		}
 	}

@@ -580,6 +580,41 @@ func TestPromotedBeforeItsLeaderKnows(t *testing.T) {
 	})
 }
 
+// TestRemovedLeaderReads: of two, the leader removes itself where it can't hand over and goes on for a while. The other
+// one may lead alone by then, and raft would let the removed one answer reads at once.
+func TestRemovedLeaderReads(t *testing.T) {
+	within(t, 2, func(t *testing.T, c *cluster) {
+		l := c.elect(1)
+		c.propose(1, "a")
+		c.has(2, "a")
+		cc := &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(1))}
+		c.filter(func(_, _ uint64, m *raftpb.Message) bool { return m.GetType() == raftpb.MsgTimeoutNow })
+		if err := l.ProposeConfChange(t.Context(), cc); err != nil {
+			t.Fatal(err)
+		}
+		c.until("the removal is applied at both", func() bool {
+			for _, nd := range c.nodes {
+				nd.machine.mu.Lock()
+				n := len(nd.machine.conf.GetVoters())
+				nd.machine.mu.Unlock()
+				if n != 1 {
+					return false
+				}
+			}
+			return true
+		})
+		c.isolate(1)
+		c.until("the other one leads", c.nodes[2].loop.LocalRead)
+		c.propose(2, "b")
+		c.has(2, "a", "b")
+		ctx, cancel := context.WithTimeout(t.Context(), testTick)
+		defer cancel()
+		if index, err := l.ReadIndex(ctx); err == nil || l.LocalRead() {
+			t.Errorf("a removed member reads at %d of %d, its role is %v", index, c.nodes[2].loop.Status().Applied, l.Status().Role)
+		}
+	})
+}
+
 func TestFounding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cc, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(1))})
