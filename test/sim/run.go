@@ -173,10 +173,16 @@ func (o *Outcome) end(c *cluster, n *nemesis) {
 	if len(c.failures()) > 0 {
 		return
 	}
+	if !o.gather(c, n) {
+		return
+	}
 	if o.plan.Outwait {
+		if !o.settle(c, n) { // without a leader no lease ends
+			return
+		}
 		time.Sleep(leaseLife)
 	}
-	if !o.gather(c, n) || !o.settle(c, n) || !o.readAll(c, n) {
+	if !o.settle(c, n) || !o.readAll(c, n) {
 		return
 	}
 	o.dismiss(c)
