@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,12 +57,42 @@ func observePeers(r prometheus.Registerer) peer.Observer {
 		Name: "etcd_network_peer_round_trip_time_seconds", Help: "How far away a member is.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 	}, []string{"To"})
 	r.MustRegister(roundTrip)
-	name := func(id uint64) string { return strconv.FormatUint(id, 16) }
+	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "etcd_network_disconnected_peers_total", Help: "How often another member was lost."}, []string{"Local", "Remote"})
+	r.MustRegister(lost)
 	return peer.Observer{
-		Sent:          func(id uint64, n int) { sent.WithLabelValues(name(id)).Add(float64(n)) },
-		Received:      func(id uint64, n int) { received.WithLabelValues(name(id)).Add(float64(n)) },
-		SendFailed:    func(id uint64) { sendFailed.WithLabelValues(name(id)).Inc() },
-		ReceiveFailed: func(id uint64) { receiveFailed.WithLabelValues(name(id)).Inc() },
-		RoundTrip:     func(id uint64, d time.Duration) { roundTrip.WithLabelValues(name(id)).Observe(d.Seconds()) },
+		Lost:              func(local, id uint64) { lost.WithLabelValues(hexID(local), hexID(id)).Inc() },
+		SendingSnapshot:   observeSnapshots(r, "send", "To"),
+		ReceivingSnapshot: observeSnapshots(r, "receive", "From"),
+		Sent:              func(id uint64, n int) { sent.WithLabelValues(hexID(id)).Add(float64(n)) },
+		Received:          func(id uint64, n int) { received.WithLabelValues(hexID(id)).Add(float64(n)) },
+		SendFailed:        func(id uint64) { sendFailed.WithLabelValues(hexID(id)).Inc() },
+		ReceiveFailed:     func(id uint64) { receiveFailed.WithLabelValues(hexID(id)).Inc() },
+		RoundTrip:         func(id uint64, d time.Duration) { roundTrip.WithLabelValues(hexID(id)).Observe(d.Seconds()) },
+	}
+}
+
+// observeSnapshots makes the metrics of snapshots that go to or come from members.
+func observeSnapshots(r prometheus.Registerer, verb, label string) func(id uint64) (ended func(ok bool)) {
+	named := func(s string) string { return "etcd_network_snapshot_" + verb + "_" + s }
+	good := prometheus.NewCounterVec(prometheus.CounterOpts{Name: named("success"), Help: "Snapshots that arrived."}, []string{label})
+	bad := prometheus.NewCounterVec(prometheus.CounterOpts{Name: named("failures"), Help: "Snapshots that did not arrive."}, []string{label})
+	going := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: named("inflights_total"), Help: "Snapshots on their way."}, []string{label})
+	// From 0.1 s to 51.2 s, doubling.
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: named("total_duration_seconds"), Help: "How long a snapshot that arrived was on its way.", Buckets: prometheus.ExponentialBuckets(0.1, 2, 10),
+	}, []string{label})
+	r.MustRegister(good, bad, going, took)
+	return func(id uint64) func(bool) {
+		began, other := time.Now(), hexID(id)
+		going.WithLabelValues(other).Inc()
+		return func(ok bool) {
+			going.WithLabelValues(other).Dec()
+			if !ok {
+				bad.WithLabelValues(other).Inc()
+				return
+			}
+			good.WithLabelValues(other).Inc()
+			took.WithLabelValues(other).Observe(time.Since(began).Seconds())
+		}
 	}
 }

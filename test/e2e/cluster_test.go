@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +102,9 @@ func TestThree(t *testing.T) {
 	follower, other := all[(lead+1)%3], all[(lead+2)%3]
 	follower.Kill()
 	other.Ctl("put", "with", "two")
+	if text, err := other.HTTP("/metrics"); err != nil || !strings.Contains(text, "\netcd_network_disconnected_peers_total{Local=") {
+		t.Errorf("the metrics count no lost member (%v)", err)
+	}
 	all[lead].Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -161,8 +161,10 @@ func (t *Transport) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	log := t.o.Logger.With(zap.String("remote-peer-id", hexID(m.GetFrom())), zap.Uint64("incoming-snapshot-index", index))
 	log.Info("receiving database snapshot")
-	counted := &counter{r: body}
-	if err := t.Receiver.ReceiveSnapshot(r.Context(), m, counted); err != nil {
+	counted, ended := &counter{r: body}, t.o.Observe.ReceivingSnapshot(m.GetFrom())
+	err = t.Receiver.ReceiveSnapshot(r.Context(), m, counted)
+	ended(err == nil)
+	if err != nil {
 		t.o.Observe.ReceiveFailed(from)
 		log.Warn("failed to receive database snapshot", zap.Error(err))
 		http.Error(w, "failed to receive the snapshot ("+err.Error()+")", http.StatusInternalServerError)

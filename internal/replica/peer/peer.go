@@ -104,7 +104,7 @@ func (p *peer) newCodec(k kind) codec {
 func newPeer(t *Transport, id uint64, peerURLs []string) *peer {
 	p := &peer{
 		t: t, id: id, name: hexID(id), urls: urls{all: peerURLs}, posts: make(chan *raftpb.Message, postQueueMax),
-		status: status{clock: t.o.Clock, log: t.o.Logger.With(zap.String("remote-peer-id", hexID(id)))},
+		status: status{clock: t.o.Clock, log: t.o.Logger.With(zap.String("remote-peer-id", hexID(id))), lost: func() { t.o.Observe.Lost(t.ID, id) }},
 	}
 	p.ctx, p.cancel = context.WithCancel(t.ctx)
 	for k := range kinds {

@@ -21,8 +21,9 @@ func (p *peer) sendSnapshot(m *raftpb.Message) {
 	p.t.running.Go(func() {
 		defer p.sending.Store(false)
 		log := p.status.log.With(zap.Uint64("snapshot-index", m.GetSnapshot().GetMetadata().GetIndex()))
-		began := p.t.o.Clock.Now()
+		began, ended := p.t.o.Clock.Now(), p.t.o.Observe.SendingSnapshot(p.id)
 		size, err := p.stream(m, log)
+		ended(err == nil)
 		if err != nil {
 			log.Warn("failed to send database snapshot", zap.Error(err))
 			if p.ctx.Err() == nil {

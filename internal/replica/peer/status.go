@@ -16,6 +16,7 @@ const reasonsMax = 8
 type status struct {
 	clock clock.Clock
 	log   *zap.Logger
+	lost  func() // called with mu held
 
 	mu    sync.Mutex // guards the rest
 	since time.Time  // zero: it is not reached
@@ -44,6 +45,7 @@ func (s *status) down(err error) {
 	switch {
 	case !s.since.IsZero():
 		s.since = time.Time{}
+		s.lost()
 		s.log.Warn("peer became inactive", zap.Error(err))
 	case s.told[text] || len(s.told) >= reasonsMax:
 		return

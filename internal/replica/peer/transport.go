@@ -90,6 +90,11 @@ type Observer struct {
 	SendFailed, ReceiveFailed func(peer uint64)
 	// RoundTrip measures a probe.
 	RoundTrip func(peer uint64, d time.Duration)
+	// Lost is called when a member that was reached is so no more.
+	Lost func(local, peer uint64)
+	// SendingSnapshot and ReceivingSnapshot are called when a snapshot sets out or begins to come; what they give is called
+	// at its end.
+	SendingSnapshot, ReceivingSnapshot func(peer uint64) (ended func(ok bool))
 }
 
 const (
@@ -131,6 +136,16 @@ func (o Options) withDefaults() Options {
 	}
 	if w.ReceiveFailed == nil {
 		w.ReceiveFailed = nobody
+	}
+	if w.Lost == nil {
+		w.Lost = func(uint64, uint64) {}
+	}
+	unseen := func(uint64) func(bool) { return func(bool) {} }
+	if w.SendingSnapshot == nil {
+		w.SendingSnapshot = unseen
+	}
+	if w.ReceivingSnapshot == nil {
+		w.ReceivingSnapshot = unseen
 	}
 	return o
 }
