@@ -63,6 +63,7 @@ func (s *Maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 // Snapshot writes the store's file, as of now, to the writer that begin gives for its size and storage version. It holds
 // nobody up: the file is read in a transaction of its own, which ends soon after the writer takes nothing any more.
 func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, storageVersion string) io.Writer) error {
+	start := s.clock.Now()
 	snap, err := s.store.Snapshot(ctx, s.machine.applied())
 	if err != nil {
 		return err
@@ -75,6 +76,9 @@ func (s *Maintenance) Snapshot(ctx context.Context, begin func(size int64, stora
 	r := s.sendables.send(snap)
 	defer func() { _ = r.Close() }() // where the writer failed
 	_, err = io.Copy(w, r)
+	if s.observe.Backup != nil {
+		s.observe.Backup(s.clock.Now().Sub(start))
+	}
 	return err
 }
 
@@ -134,7 +138,9 @@ func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.Hash
 	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
 		return nil, err
 	}
+	start := s.clock.Now()
 	h, err := s.store.HashAt(ctx, r.Revision)
+	s.hashed(true, start)
 	switch {
 	case err != nil:
 		return nil, err
