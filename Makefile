@@ -40,9 +40,11 @@ bin/peers/%/etcd: test/peers/%/go.mod
 		$(GO) build -o $(CURDIR)/$(@D)/$$tool go.etcd.io/etcd/$$tool/v3 || exit 1; done
 	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
-# What `go test` does with real processes for seconds, for a minute: a kill every second under 64 writers.
+# Real processes for longer: a kill every second under 64 writers for a minute, each member of a cluster replaced under load,
+# a leader off its network.
 e2e: build
-	KEELSON_BIN=$(CURDIR)/bin KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m -run TestKillsUnderLoad -v ./test/e2e
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m \
+		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff' -v ./test/e2e
 
 # Directories, calls and clusters, with the real etcd beside it.
 compat: build peers

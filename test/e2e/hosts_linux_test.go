@@ -24,6 +24,7 @@ const (
 // that was answers neither writes nor linearizable reads but serializable ones, and catches up afterwards. Nothing that
 // was acknowledged is lost and all members hold the same.
 func TestLeaderCutOff(t *testing.T) {
+	long(t)
 	t.Parallel()
 	hosts := process.Hosts(t, 4)
 	all := process.Spread(t, keelson, hosts[:3])

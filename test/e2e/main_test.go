@@ -21,6 +21,14 @@ func faulty(t *testing.T) process.Program {
 	return p
 }
 
+// long skips a test that takes half a minute, but where it was asked for.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("KEELSON_LONG") == "" {
+		t.Skip("KEELSON_LONG is not set: make e2e sets it")
+	}
+}
+
 func TestMain(m *testing.M) {
 	os.Exit(build(m))
 }
