@@ -41,7 +41,7 @@ type Program struct{ Name, Bin string }
 
 // Build builds Keelson's own binaries into dir. With tags it builds them with these build tags.
 func Build(dir, tags string) (Program, error) {
-	args := []string{"build", "-o", dir + string(filepath.Separator), "-tags", tags, "keelson/cmd/etcd", "keelson/cmd/etcdctl"}
+	args := []string{"build", "-o", dir + string(filepath.Separator), "-tags", tags, "keelson/cmd/etcd", "keelson/cmd/etcdctl", "keelson/cmd/etcdutl"}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return Program{}, fmt.Errorf("process: go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
