@@ -86,7 +86,7 @@ func begin(cfg *config.Config, caller Caller, logger *zap.Logger) (*genesis, err
 			others = append(others, m.PeerURLs)
 		}
 	}
-	heard, err := vet(g.id, g.clusterID, askAll(context.Background(), caller, others))
+	heard, err := inquire(context.Background(), caller, g.id, g.clusterID, others)
 	g.unproven = !heard && len(others) > 0
 	return g, err
 }

@@ -82,6 +82,37 @@ func vet(id, clusterID uint64, answers []answer) (heard bool, err error) {
 	return heard, nil
 }
 
+// confirm asks once more, behind a linearizable read, who says that a cluster runs and does not say that this member has:
+// one that lags since before this member first published itself knows no better. An answer in which nobody has run is
+// taken as it is: that cluster is being founded, and its first leader may need this member's vote. What is not confirmed
+// counts as no answer.
+func confirm(ctx context.Context, caller Caller, answers []answer) []answer {
+	var asking sync.WaitGroup
+	for i, a := range answers {
+		if a.err != nil || !slices.ContainsFunc(a.members, started) {
+			continue
+		}
+		asking.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, peerAskTimeout)
+			defer cancel()
+			if _, answers[i].err = caller.DowngradeEnabled(ctx, a.urls); answers[i].err == nil {
+				answers[i].members, answers[i].clusterID, answers[i].err = caller.Members(ctx, a.urls)
+			}
+		})
+	}
+	asking.Wait()
+	return answers
+}
+
+// inquire asks the other founders, by their peer URLs, and vets a founder by what they answer.
+func inquire(ctx context.Context, caller Caller, id, clusterID uint64, others [][]string) (heard bool, err error) {
+	answers := askAll(ctx, caller, others)
+	if heard, err = vet(id, clusterID, answers); !heard || err != nil {
+		return heard, err
+	}
+	return vet(id, clusterID, confirm(ctx, caller, answers))
+}
+
 // vetInterval is how often the other founders are asked: a new cluster waits for it when its members start one by one.
 const vetInterval = 100 * time.Millisecond
 
@@ -111,7 +142,7 @@ func (v *vetting) run(ctx context.Context) {
 				others = append(others, m.PeerURLs)
 			}
 		}
-		heard, err := vet(v.id, v.clusterID, askAll(ctx, v.caller, others))
+		heard, err := inquire(ctx, v.caller, v.id, v.clusterID, others)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"keelson/internal/kit/clock"
@@ -44,6 +45,42 @@ func TestVet(t *testing.T) {
 		if heard != x.heard || !errors.Is(err, x.want) {
 			t.Errorf("%s: %v, %v", what, heard, err)
 		}
+	}
+}
+
+// catching lags until it has answered a linearizable read, which fails while it is cut off.
+type catching struct {
+	elsewhere
+	cutOff bool
+	caught atomic.Bool
+}
+
+func (c *catching) DowngradeEnabled(context.Context, []string) (bool, error) {
+	if c.cutOff {
+		return false, ErrTimeout
+	}
+	c.caught.Store(true)
+	return false, nil
+}
+
+func (c *catching) Members(context.Context, []string) ([]PeerMember, uint64, error) {
+	me := PeerMember{ID: 1}
+	if c.caught.Load() {
+		me.ClientURLs = []string{"http://c:1"}
+	}
+	return []PeerMember{me, {ID: 2, ClientURLs: []string{"http://c:2"}}}, 9, nil
+}
+
+// The list of a member that lags proves nothing: simulation seed 4244063231 voted twice in a term by it.
+func TestInquireOfLagging(t *testing.T) {
+	others := [][]string{{"http://127.0.0.1:40901"}}
+	heard, err := inquire(t.Context(), &catching{cutOff: true}, 1, 9, others)
+	if heard || err != nil {
+		t.Errorf("of one that is cut off: heard=%v, %v", heard, err)
+	}
+	heard, err = inquire(t.Context(), &catching{}, 1, 9, others)
+	if !heard || !errors.Is(err, ErrBootstrapped) {
+		t.Errorf("of one that catches up: heard=%v, %v", heard, err)
 	}
 }
 
