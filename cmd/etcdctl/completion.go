@@ -1,45 +1,13 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
+
+	"keelson/internal/kit/completion"
 )
 
-const completionHelp = `Prints a script that teaches a shell to complete etcdctl's commands and flags.
-
-  bash          source <(etcdctl completion bash)
-                for every session: etcdctl completion bash > /etc/bash_completion.d/etcdctl
-  zsh           etcdctl completion zsh > "${fpath[1]}/_etcdctl"
-                needs: autoload -U compinit; compinit
-  fish          etcdctl completion fish > ~/.config/fish/completions/etcdctl.fish
-  powershell    etcdctl completion powershell | Out-String | Invoke-Expression`
-
 func completionCommand(a *app, root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use:                   "completion [bash|zsh|fish|powershell]",
-		Short:                 "Prints a completion script for a shell",
-		Long:                  completionHelp,
-		GroupID:               groupOther,
-		DisableFlagsInUseLine: true,
-		ValidArgs:             []string{"bash", "zsh", "fish", "powershell"},
-		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		RunE: func(_ *cobra.Command, args []string) error {
-			var err error
-			switch args[0] {
-			case "bash":
-				err = root.GenBashCompletionV2(a.out, true)
-			case "zsh":
-				err = root.GenZshCompletion(a.out)
-			case "fish":
-				err = root.GenFishCompletion(a.out, true)
-			case "powershell":
-				err = root.GenPowerShellCompletionWithDesc(a.out)
-			}
-			if err != nil {
-				return &exitError{status: statusIO, err: fmt.Errorf("write the completion script: %w", err)}
-			}
-			return nil
-		},
-	}
+	c := completion.Command(root, a.out, func(err error) error { return &exitError{status: statusIO, err: err} })
+	c.GroupID = groupOther
+	return c
 }

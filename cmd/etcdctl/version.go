@@ -1,10 +1,7 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
-	"go.etcd.io/etcd/api/v3/version"
 
 	"keelson/internal/kit/release"
 )
@@ -15,10 +12,6 @@ func versionCommand(a *app) *cobra.Command {
 		Short:   "Prints the version of etcdctl",
 		Long:    "Prints the version of etcd whose commands this etcdctl has, that of the API, and its own.",
 		GroupID: groupOther,
-		Run: func(*cobra.Command, []string) {
-			fmt.Fprintln(a.out, "etcdctl version:", version.Version)
-			fmt.Fprintln(a.out, "API version:", version.APIVersion)
-			fmt.Fprintln(a.out, "Keelson", release.Version)
-		},
+		Run:     func(*cobra.Command, []string) { release.Print(a.out, "etcdctl") },
 	}
 }

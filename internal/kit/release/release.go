@@ -4,7 +4,13 @@
 // that module's messages in a new version speaks as that version.
 package release
 
-import "runtime/debug"
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"go.etcd.io/etcd/api/v3/version"
+)
 
 // Version is Keelson's own version.
 const Version = "0.1.0"
@@ -20,4 +26,11 @@ func Commit() string {
 		}
 	}
 	return "unknown (built outside of a repository)"
+}
+
+// Print writes what a tool's version command prints: the version of etcd whose tool it is, that of the API, and Keelson's.
+func Print(w io.Writer, tool string) {
+	fmt.Fprintln(w, tool, "version:", version.Version)
+	fmt.Fprintln(w, "API version:", version.APIVersion)
+	fmt.Fprintln(w, "Keelson", Version)
 }
