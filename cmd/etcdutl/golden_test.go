@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"keelson/test/fixture"
 )
 
 var record = flag.String("record", "", "path of etcdutl 3.7.3: write testdata/*.golden from what it prints")
@@ -77,19 +78,7 @@ func firstWords(s string) string {
 
 func workDir(t *testing.T) string {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "etcd37-snapshot.db.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	snapshot, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	snapshot := fixture.Gunzip(t, "etcd37-snapshot.db.gz")
 	bad := bytes.Clone(snapshot)
 	bad[len(bad)/2] ^= 1
 	dir := t.TempDir()

@@ -2,10 +2,8 @@ package compat
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"keelson/test/fixture"
 	"keelson/test/process"
 )
 
@@ -37,19 +36,7 @@ func backUp(t *testing.T, p, with process.Program) backup {
 // unpacked gives the snapshot in a file of testdata.
 func unpacked(t *testing.T, name string) string {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := fixture.Gunzip(t, name)
 	path := filepath.Join(t.TempDir(), "snapshot.db")
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package snap
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,25 +16,13 @@ import (
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/storage/schema"
+	"keelson/test/fixture"
 )
 
 // etcdsFile gives a .snap file that etcd 3.7.3 wrote.
 func etcdsFile(t testing.TB) []byte {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "etcd37.snap.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return fixture.Gunzip(t, "etcd37.snap.gz")
 }
 
 func TestBytesAreEtcds(t *testing.T) {

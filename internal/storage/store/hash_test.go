@@ -1,9 +1,7 @@
 package store
 
 import (
-	"compress/gzip"
 	"context"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -11,6 +9,7 @@ import (
 
 	"keelson/internal/kit/vfs"
 	"keelson/internal/storage/schema"
+	"keelson/test/fixture"
 )
 
 // The files in testdata are snapshots of one etcd 3.7.3, taken before and after its compactions at 19 and
@@ -22,19 +21,7 @@ type etcdHash struct {
 
 func openEtcds(t *testing.T, name string) *Store {
 	t.Helper()
-	packed, err := os.Open(filepath.Join("testdata", "etcd37-"+name+".db.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer packed.Close()
-	z, err := gzip.NewReader(packed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := fixture.Gunzip(t, "etcd37-"+name+".db.gz")
 	path := filepath.Join(t.TempDir(), "db")
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
