@@ -18,13 +18,15 @@ const (
 	largeKeys    = 500_000
 	largeRate    = 1_000 // puts a second while something else goes on
 	largeRounds  = 3     // of what can be repeated on one server
+	largeWatches = 200   // each of as many keys as the others: every put is one event
+	largeStreams = 20
 	disturbTime  = 5 * time.Minute
 	snapshotMark = "snapshot"
 )
 
 // large measures what a large keyspace costs: every key is written twice, then memory and the time of a restart are
-// taken, and the longest put at a fixed rate beside a snapshot, a compaction and a defragmentation, each with a control
-// of equal length and nothing beside it.
+// taken, and the longest put at a fixed rate, seen by watchers, beside a snapshot, a compaction and a defragmentation, each
+// with a control of equal length and nothing beside it.
 func large(ctx context.Context, b *bench, p *process) (measure, error) {
 	keys := b.less(b.largeKeys)
 	extra := map[string]float64{}
@@ -35,7 +37,7 @@ func large(ctx context.Context, b *bench, p *process) (measure, error) {
 		return err
 	}
 	l := load{conns: 100, clients: 1000, count: 2 * keys, next: func(_, i int) request {
-		return request{pb.KV_Put_FullMethodName, encode(putOf(i % keys))}
+		return request{pb.KV_Put_FullMethodName, encode(b.largePut(i % keys))}
 	}}
 	m, err := l.run(ctx, p)
 	if err == nil && m.Errors > 0 {
@@ -45,8 +47,8 @@ func large(ctx context.Context, b *bench, p *process) (measure, error) {
 		return m, err
 	}
 	m.Extra = extra
-	d := &disturbance{b: b, p: p, extra: extra, load: load{conns: 16, clients: 64, rate: largeRate, next: func(int, int) request {
-		return request{pb.KV_Put_FullMethodName, encode(putOf(rand.IntN(keys)))}
+	d := &disturbance{b: b, p: p, keys: keys, extra: extra, load: load{conns: 16, clients: 64, rate: largeRate, next: func(int, int) request {
+		return request{pb.KV_Put_FullMethodName, encode(b.largePut(rand.IntN(keys)))}
 	}}}
 	if b.rate > 0 {
 		d.load.rate = b.rate
@@ -68,6 +70,27 @@ func large(ctx context.Context, b *bench, p *process) (measure, error) {
 			return err
 		},
 	)
+}
+
+func (b *bench) largePut(n int) *pb.PutRequest {
+	return &pb.PutRequest{Key: keyOf(n), Value: randomValue(b.largeValue)}
+}
+
+// watchAll watches all keys, each by one of largeWatches watchers.
+func watchAll(ctx context.Context, conns links, keys int) (*watchers, error) {
+	w := &watchers{}
+	for i := range largeStreams {
+		s, err := openWatch(ctx, conns[i])
+		for k := i; k < largeWatches && err == nil; k += largeStreams {
+			err = s.watch(&pb.WatchCreateRequest{Key: keyOf(k * keys / largeWatches), RangeEnd: keyOf((k + 1) * keys / largeWatches)})
+		}
+		if err != nil {
+			w.end()
+			return nil, err
+		}
+		w.read(s)
+	}
+	return w, nil
 }
 
 // inOrder runs steps up to the first that fails.
@@ -93,6 +116,7 @@ func restart(p *process, extra map[string]float64) error {
 type disturbance struct {
 	b     *bench
 	p     *process
+	keys  int
 	load  load
 	extra map[string]float64
 }
@@ -100,6 +124,16 @@ type disturbance struct {
 // measure runs the load beside what disturb does, then for as long without it, and notes the medians of the rounds:
 // the longest puts, and how long disturb took.
 func (d *disturbance) measure(ctx context.Context, name string, rounds int, disturb func(context.Context, links) error) error {
+	conns, err := dial(d.p.addr, largeStreams)
+	if err != nil {
+		return err
+	}
+	defer conns.close()
+	watching, err := watchAll(ctx, conns, d.keys)
+	if err != nil {
+		return err
+	}
+	defer watching.end()
 	var longest, control, p99, took []float64
 	for range rounds {
 		beside, n, err := d.beside(ctx, disturb)

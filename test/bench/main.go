@@ -40,6 +40,7 @@ type bench struct {
 	rate        float64
 	roundCount  int
 	largeKeys   int
+	largeValue  int
 	quick       bool
 	results     results
 }
@@ -66,6 +67,7 @@ func main() {
 	flag.Float64Var(&b.rate, "rate", 0, "requests a second: an open loop; 0: a closed loop")
 	flag.IntVar(&b.roundCount, "rounds", 0, "rounds (default: 3)")
 	flag.IntVar(&b.largeKeys, "keys", largeKeys, "keys of the work large")
+	flag.IntVar(&b.largeValue, "value", valueBytes, "bytes of a value of the work large, a multiple of 8")
 	flag.BoolVar(&b.quick, "quick", false, "only see whether everything runs: all work, one short round")
 	flag.StringVar(&floorKind, "floor-kind", "", "serve a floor of this kind (used by this program itself)")
 	flag.StringVar(&floorListen, "floor-listen", "", "where the floor listens")

@@ -57,9 +57,11 @@ func works() []work {
 // keyOf gives the key of 16 bytes with a number.
 func keyOf(n int) []byte { return fmt.Appendf(make([]byte, 0, 16), "bench/%010d", n) }
 
-// someValue is different each time and does not compress.
-func someValue() []byte {
-	v := make([]byte, valueBytes)
+func someValue() []byte { return randomValue(valueBytes) }
+
+// randomValue is different each time and does not compress. n is a multiple of 8.
+func randomValue(n int) []byte {
+	v := make([]byte, n)
 	for i := 0; i < len(v); i += 8 {
 		binary.LittleEndian.PutUint64(v[i:], rand.Uint64())
 	}
