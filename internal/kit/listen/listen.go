@@ -1,9 +1,10 @@
 // Package listen opens the sockets that a URL names, and lets gRPC and HTTP share one of them. internal/config has checked the
 // URLs; cmd/etcd opens them and gives them to the servers.
 //
-// A plain-text port is shared by looking at the first bytes of each connection (Split). Whoever speaks HTTP/2 with a content
-// type of gRPC goes to the gRPC server's own transport, everybody else to net/http. After that look, a connection's reads and
-// writes go straight to the socket.
+// A port is shared by looking at the first bytes of each connection (Split). Whoever speaks HTTP/2 with a content type of gRPC
+// goes to the gRPC server's own transport, everybody else to net/http. After that look, a connection's reads and writes go
+// straight to the socket. A port with TLS is wrapped before (Secure), and is shared the same way; who has agreed on HTTP/1.1 in
+// the handshake needs no look.
 package listen
 
 import (

@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"time"
@@ -15,11 +14,9 @@ const (
 	// sniffsMax bounds the connections that have not sent their first request: 4,096 × at most 64 KiB, usually half a KiB.
 	// More wait in the kernel's queue.
 	sniffsMax = 4096
-	// acceptPauseMax is the longest rest after an accept that failed for want of file descriptors.
-	acceptPauseMax = time.Second
 )
 
-// Split shares one plain-text listener between gRPC and HTTP. Serve runs it; GRPC and HTTP are the listeners for the two
+// Split shares one listener, in plain text or a Secure, between gRPC and HTTP. Serve runs it; GRPC and HTTP are the listeners for the two
 // servers. Closing either of them, or the Split, closes the socket.
 //
 // Goroutines: Serve's own, and one for each connection until its first request is read. Close joins none; Serve answers once
@@ -76,53 +73,18 @@ func (s *Split) Serve() error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	slots := make(chan struct{}, sniffsMax)
-	pause := time.Duration(0)
-	for {
+	return acceptAll(s.from, s.closed, s.log, s.Close, func(c net.Conn) {
 		select {
 		case slots <- struct{}{}:
 		case <-s.closed:
-			return nil
+			c.Close()
+			return
 		}
-		c, err := s.from.Accept()
-		if err != nil {
-			<-slots
-			if pause = s.rest(err, pause); pause > 0 {
-				continue
-			}
-			return s.ended(err)
-		}
-		pause = 0
 		running.Go(func() {
 			defer func() { <-slots }()
 			s.route(c)
 		})
-	}
-}
-
-// rest waits out an error that may pass, such as too many open files. It answers the pause, or 0 where accepting is over.
-func (s *Split) rest(err error, last time.Duration) time.Duration {
-	var passing interface{ Temporary() bool }
-	if !errors.As(err, &passing) || !passing.Temporary() {
-		return 0
-	}
-	pause := min(max(2*last, 5*time.Millisecond), acceptPauseMax)
-	s.log.Warn("failed to accept a connection; trying again", zap.Error(err), zap.Duration("pause", pause))
-	select {
-	case <-time.After(pause):
-		return pause
-	case <-s.closed:
-		return 0
-	}
-}
-
-func (s *Split) ended(err error) error {
-	select {
-	case <-s.closed:
-		return nil
-	default:
-		_ = s.Close()
-		return err
-	}
+	})
 }
 
 // route reads a connection's beginning and hands it to its server. Nobody waits for a server longer than the Split lives.
@@ -134,7 +96,10 @@ func (s *Split) route(c net.Conn) {
 	defer s.release(c)
 	// A deadline fails on a closed connection alone, and there the next read tells.
 	_ = c.SetDeadline(time.Now().Add(sniffTime))
-	p, again, err := sniff(c)
+	p, again, err := isHTTP, c, error(nil)
+	if t, secure := State(c); !secure || t.NegotiatedProtocol != "http/1.1" {
+		p, again, err = sniff(c)
+	}
 	if err != nil {
 		s.log.Debug("closed a connection before its first request", zap.Stringer("remote-addr", c.RemoteAddr()), zap.Error(err))
 		c.Close()
