@@ -4,6 +4,7 @@
 //	main.go     command line, log, exit status
 //	run.go      the member's life: build, start, serve, stop
 //	ports.go    sockets and the servers on them
+//	tls.go      certificates for ports and calls
 //	metrics.go  what /metrics shows
 //	disk.go     the disk; disk_faulty.go is one that fails on demand, for tests
 //	heap.go     when the garbage collector runs

@@ -51,9 +51,9 @@ func TestStatuses(t *testing.T) {
 		"discovery start":                   exitFailed,
 		"--heartbeat-interval=0":            exitFailed,
 		"--listen-client-urls=http://example.com:2379 --advertise-client-urls=http://example.com:2379": exitFailed,
-		"--config-file=absent.yml":           exitFailed,
-		"--auto-tls":                         exitFailed,
-		"--log-outputs=/no/such/directory/x": exitFailed,
+		"--config-file=absent.yml":                 exitFailed,
+		"--auto-tls --self-signed-cert-validity=0": exitFailed,
+		"--log-outputs=/no/such/directory/x":       exitFailed,
 	} {
 		if status, _, errs := invoke(t, nil, strings.Fields(line)...); status != want {
 			t.Errorf("%s: status %d, not %d: %s", line, status, want, errs)

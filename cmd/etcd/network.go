@@ -9,6 +9,7 @@ import (
 
 	"keelson/internal/config"
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/tlsconf"
 	"keelson/internal/replica/peer"
 	"keelson/internal/server"
 )
@@ -23,11 +24,11 @@ type network struct {
 	transport *peer.Transport
 }
 
-func newNetwork(cfg *config.Config, log *zap.Logger, r prometheus.Registerer) *network {
+func newNetwork(cfg *config.Config, log *zap.Logger, r prometheus.Registerer, secrets *tlsconf.Material) *network {
 	o := peer.Options{
 		PeerURLs: cfg.Cluster.AdvertisePeer.StringSlice(), DialTimeout: dialGrace + cfg.Raft.Election,
 		ReadTimeout: cfg.Listen.PeerRead, WriteTimeout: cfg.Listen.PeerWrite, Clock: clock.System, Logger: log,
-		Observe: observePeers(r),
+		TLS: secrets.Client, Observe: observePeers(r),
 	}
 	return &network{Caller: peer.NewCaller(o), options: o}
 }

@@ -16,6 +16,7 @@ import (
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/rpc"
 	"keelson/internal/kit/listen"
+	"keelson/internal/kit/tlsconf"
 	"keelson/internal/server"
 )
 
@@ -28,7 +29,13 @@ const (
 
 // sockets are all that the configuration names, open before anything is created, so that a port in use leaves no trace.
 type sockets struct {
-	peer, client, clientHTTP, metrics []net.Listener
+	peer, client, clientHTTP, metrics []socket
+}
+
+// socket is one of them; a secure one takes TLS alone.
+type socket struct {
+	net.Listener
+	secure bool
 }
 
 func openSockets(cfg *config.Config) (*sockets, error) {
@@ -36,14 +43,18 @@ func openSockets(cfg *config.Config) (*sockets, error) {
 	o := listen.Options{ReusePort: cfg.Listen.ReusePort, ReuseAddress: cfg.Listen.ReuseAddress}
 	var err error
 	for _, part := range []struct {
-		to   *[]net.Listener
+		to   *[]socket
 		urls types.URLs
 	}{
 		{&s.peer, cfg.Listen.Peer}, {&s.client, cfg.Listen.Client}, {&s.clientHTTP, cfg.Listen.ClientHTTP}, {&s.metrics, cfg.Listen.Metrics},
 	} {
-		if *part.to, err = listen.OpenAll(context.Background(), part.urls, o); err != nil {
+		var open []net.Listener
+		if open, err = listen.OpenAll(context.Background(), part.urls, o); err != nil {
 			s.close()
 			return nil, err
+		}
+		for i, l := range open {
+			*part.to = append(*part.to, socket{l, config.WithTLS(part.urls[i : i+1])})
 		}
 	}
 	return s, nil
@@ -51,7 +62,7 @@ func openSockets(cfg *config.Config) (*sockets, error) {
 
 // close closes what no server has closed yet; closing twice does no harm.
 func (s *sockets) close() {
-	for _, part := range [][]net.Listener{s.peer, s.client, s.clientHTTP, s.metrics} {
+	for _, part := range [][]socket{s.peer, s.client, s.clientHTTP, s.metrics} {
 		for _, l := range part {
 			_ = l.Close()
 		}
@@ -61,6 +72,7 @@ func (s *sockets) close() {
 // front is all the servers of one member. Each serves in a goroutine of its own; stopClients and stopPeers end and join them.
 type front struct {
 	log            *zap.Logger
+	tls            *materials
 	rpc            *rpc.Server
 	health         *health.Edge
 	peerWrite      time.Duration
@@ -76,9 +88,11 @@ type group struct {
 	splits  []*listen.Split
 }
 
-func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry) *front {
+func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry, t *materials) *front {
+	o := rpcOptions(cfg, log, r)
+	o.GRPC = t.securely(o.GRPC)
 	f := &front{
-		log: log, rpc: rpc.NewServer(m, rpcOptions(cfg, log, r)), health: health.New(m, healthOptions(cfg, log, r)),
+		log: log, tls: t, rpc: rpc.NewServer(m, o), health: health.New(m, healthOptions(cfg, log, r)),
 		peerWrite: cfg.Listen.PeerWrite, failed: make(chan error, 1),
 	}
 	f.rpc.SetServing(false)
@@ -100,61 +114,91 @@ func (f *front) keep(g *group, address net.Addr, serve func() error) {
 	})
 }
 
-// newHTTP makes a server of HTTP/1.1 and of HTTP/2 in plain text.
+// newHTTP makes a server of HTTP/1.1 and HTTP/2, both in plain text and behind a handshake.
 func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTime, Protocols: new(http.Protocols),
 		ErrorLog: zap.NewStdLog(f.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}
 	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
 	g.http = append(g.http, s)
 	return s
 }
 
-func (f *front) servePeers(ls []net.Listener, h http.Handler) {
+// shaken does the TLS handshakes of a secure socket; l is what lies above the socket. checkSAN and protocols are the port's.
+func (f *front) shaken(g *group, secure bool, l net.Listener, m *tlsconf.Material, endpoint string, checkSAN bool, protocols ...string) net.Listener {
+	if !secure {
+		return l
+	}
+	s := listen.NewSecure(l, m.Server(checkSAN, protocols...), rejected(f.log, endpoint), f.log)
+	f.keep(g, l.Addr(), s.Serve)
+	return s
+}
+
+// The protocols that ports agree on. A stock member asks for none, and speaks HTTP/1.1 to other members alone.
+const (
+	http1 = "http/1.1"
+	http2 = "h2"
+)
+
+func (f *front) servePeers(ls []socket, h http.Handler, skipSAN bool) {
 	mux := http.NewServeMux()
 	mux.Handle("/", h)
 	mux.Handle("/version", f.health.Version())
 	s := f.newHTTP(&f.peers, mux)
 	for _, l := range ls {
 		f.log.Info("serving peer traffic", zap.Stringer("address", l.Addr()))
-		f.keep(&f.peers, l.Addr(), func() error { return s.Serve(patient{l, f.peerWrite}) })
+		shaken := f.shaken(&f.peers, l.secure, patient{l, f.peerWrite}, f.tls.peer, "peer", !skipSAN, http1)
+		f.keep(&f.peers, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 }
 
-func (f *front) serveMetrics(ls []net.Listener) {
+// serveMetrics serves metrics and health checks. A certificate must fit the address that it is shown from, as at etcd's.
+func (f *front) serveMetrics(ls []socket) {
 	s := f.newHTTP(&f.clients, f.health.Metrics())
 	for _, l := range ls {
 		f.log.Info("serving metrics", zap.Stringer("address", l.Addr()))
-		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(l) })
+		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", true, http2, http1)
+		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 }
 
 // serveClients serves gRPC and HTTP on the client ports, or gRPC alone where HTTP has ports of its own.
-func (f *front) serveClients(ls, apart []net.Listener) {
+func (f *front) serveClients(ls, apart []socket) {
 	s := f.newHTTP(&f.clients, f.health.Client())
-	traffic := "grpc+http"
+	traffic, protocols := "grpc+http", []string{http2, http1}
 	if len(apart) > 0 {
-		traffic = "grpc"
+		traffic, protocols = "grpc", []string{http2}
 	}
 	for _, l := range ls {
-		f.log.Info("serving client traffic insecurely; this is strongly discouraged!", zap.String("traffic", traffic), zap.Stringer("address", l.Addr()))
+		f.tellClients(l, traffic)
+		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", false, protocols...)
 		if len(apart) > 0 {
-			f.keep(&f.clients, l.Addr(), func() error { return f.rpc.Serve(l) })
+			f.keep(&f.clients, l.Addr(), func() error { return f.rpc.Serve(shaken) })
 			continue
 		}
-		split := listen.NewSplit(l, f.log)
+		split := listen.NewSplit(shaken, f.log)
 		f.clients.splits = append(f.clients.splits, split)
 		f.keep(&f.clients, l.Addr(), split.Serve)
 		f.keep(&f.clients, l.Addr(), func() error { return f.rpc.Serve(split.GRPC()) })
 		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(split.HTTP()) })
 	}
 	for _, l := range apart {
-		f.log.Info("serving client traffic insecurely; this is strongly discouraged!", zap.String("traffic", "http"), zap.Stringer("address", l.Addr()))
-		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(l) })
+		f.tellClients(l, "http")
+		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", false, http2, http1)
+		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 	f.rpc.SetServing(true)
+}
+
+func (f *front) tellClients(l socket, traffic string) {
+	text := "serving client traffic securely"
+	if !l.secure {
+		text = "serving client traffic insecurely; this is strongly discouraged!"
+	}
+	f.log.Info(text, zap.String("traffic", traffic), zap.Stringer("address", l.Addr()))
 }
 
 // stopClients lets requests in flight end, cuts what lasts longer, and joins.

@@ -44,8 +44,13 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	defer socks.close()
+	secrets, err := openMaterials(cfg, log)
+	if err != nil {
+		return err
+	}
 	seen := newObserved()
-	network := newNetwork(cfg, log, seen.registry)
+	seen.registry.MustRegister(newExpiries(secrets))
+	network := newNetwork(cfg, log, seen.registry, secrets.peer)
 	m, err := build(cfg, server.Deps{
 		FS: disk(), Clock: clock.System, Logger: log,
 		Network: network.connect, Caller: network, Observe: seen.observer(),
@@ -54,10 +59,10 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	seen.register(m, cfg)
-	f := newFront(cfg, log, m, seen.registry)
+	f := newFront(cfg, log, m, seen.registry, secrets)
 	f.serveMetrics(socks.metrics)
 	m.Start() // before members' requests are taken: they wait on the open sockets
-	f.servePeers(socks.peer, network.handler(m))
+	f.servePeers(socks.peer, network.handler(m), cfg.Security.Peer.SkipSAN)
 	why := serve(f, m, socks, signals, log)
 	if errors.Is(why, server.ErrRemoved) {
 		// This is no failure: nobody needs to start it again.

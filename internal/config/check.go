@@ -28,7 +28,9 @@ func (c *Config) check() error {
 		checkListen("--listen-metrics-urls", c.Listen.Metrics, false),
 		checkAdvertise("--initial-advertise-peer-urls", c.Cluster.AdvertisePeer),
 		checkAdvertise("--advertise-client-urls", c.Cluster.AdvertiseClient),
-		checkPlain("--initial-advertise-peer-urls", c.Cluster.AdvertisePeer),
+		checkMemberURLs("--listen-peer-urls", c.Listen.Peer),
+		checkMemberURLs("--initial-advertise-peer-urls", c.Cluster.AdvertisePeer),
+		c.checkTLS(),
 		c.Raft.check(),
 		c.Checks.check(),
 		c.Logging.check(),
@@ -45,11 +47,8 @@ func checkListen(flag string, urls types.URLs, needed bool) error {
 	if len(urls) == 0 && needed {
 		return fmt.Errorf("%s is empty: give at least one URL to listen on", flag)
 	}
-	if err := checkPlain(flag, urls); err != nil {
-		return err
-	}
 	for _, u := range urls {
-		if u.Scheme == "unix" {
+		if u.Scheme == "unix" || u.Scheme == "unixs" {
 			continue
 		}
 		if host := u.Hostname(); host != "localhost" && net.ParseIP(zoneless(host)) == nil {
@@ -63,16 +62,6 @@ func checkListen(flag string, urls types.URLs, needed bool) error {
 func zoneless(host string) string {
 	host, _, _ = strings.Cut(host, "%")
 	return host
-}
-
-// checkPlain refuses what needs certificates.
-func checkPlain(flag string, urls types.URLs) error {
-	for _, u := range urls {
-		if u.Scheme == "https" || u.Scheme == "unixs" {
-			return fmt.Errorf("%s has %s, but %s is not in this version: use %s", flag, u.String(), laterTLS, strings.TrimSuffix(u.Scheme, "s")+"://")
-		}
-	}
-	return nil
 }
 
 func checkAdvertise(flag string, urls types.URLs) error {

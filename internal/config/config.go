@@ -26,6 +26,7 @@ type Config struct {
 	Monitoring Monitoring
 	Compaction Compaction
 	Checks     Checks
+	Security   Security
 	// Gates holds every feature gate by its name, with the value that counts.
 	Gates map[string]bool
 }

@@ -292,16 +292,16 @@ func TestBadFiles(t *testing.T) {
 		"name: {a: b}\n":                      `unknown key "name.a"`,
 		"log-outputs: [{a: b}]\n":             `no text`,
 		"client-transport-security: {x: y}\n": `unknown key "client-transport-security.x"`,
-		"client-transport-security:\n  auto-tls: true\n":    `client-transport-security.auto-tls is set, but TLS`,
-		"discovery-config: {token: x}\n":                    `unknown key "discovery-config.token"`,
-		"discovery-fallback: proxy\n":                       `must be one of exit`,
-		"enable-v2: true\n":                                 `enable-v2 is set, but the v2 API`,
-		"ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\n":   `--advertise-client-urls is required`,
-		"listen-client-urls: http://example.com:2379\n":     `expected IP`,
-		"watch-progress-notify-interval: 1.5\n":             `whole nanoseconds`,
-		"ETCD_CERT_FILE=/x\n":                               `ETCD_CERT_FILE is set, but TLS is not in this version`,
-		"name: ''\nheartbeat-interval: 300\n":               `at least 5 times`,
-		"client-transport-security: {allowed-cn: [a, b]}\n": `unknown key`,
+		"client-transport-security: {client-cert-auth: 3}\n": `true or false`,
+		"discovery-config: {token: x}\n":                     `unknown key "discovery-config.token"`,
+		"discovery-fallback: proxy\n":                        `must be one of exit`,
+		"enable-v2: true\n":                                  `enable-v2 is set, but the v2 API`,
+		"ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\n":    `--advertise-client-urls is required`,
+		"listen-client-urls: http://example.com:2379\n":      `expected IP`,
+		"watch-progress-notify-interval: 1.5\n":              `whole nanoseconds`,
+		"ETCD_CERT_FILE=/x\n":                                `--cert-file and --key-file must both be present`,
+		"name: ''\nheartbeat-interval: 300\n":                `at least 5 times`,
+		"client-transport-security: {allowed-cn: [a, b]}\n":  `unknown key`,
 	} {
 		c, _, err := Parse([]string{"--config-file=f"}, nil, oneFile(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -338,12 +338,12 @@ func refusals() map[string]string {
 		"--listen-client-urls=http://127.0.0.1:70000" + client:           "65535",
 		"--listen-client-urls=http://example.com:2379" + client:          "expected IP in URL for binding (http://example.com:2379)",
 		"--listen-client-urls=http://:2379" + client:                     "expected IP",
-		"--listen-client-urls=https://127.0.0.1:2379" + client:           "TLS is not in this version: use http://",
-		"--listen-client-urls=unixs:///tmp/x" + client:                   "use unix://",
+		"--listen-client-urls=https://127.0.0.1:2379" + client:           "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:2379 with HTTPS scheme",
+		"--listen-client-urls=unixs:///tmp/x" + client:                   "or use unix://",
 		"--listen-client-urls=unix://" + client:                          "has no path",
 		"--listen-metrics-urls=http://example.com:1":                     "--listen-metrics-urls takes an IP",
 		"--advertise-client-urls=http://:2379":                           "has no host",
-		"--initial-advertise-peer-urls=https://a:2380":                   "TLS is not in this version",
+		"--initial-advertise-peer-urls=unixs:///tmp/x":                   "members call each other at https://",
 		"--initial-cluster-state=joined":                                 "must be new or existing",
 		"--metrics=all":                                                  "must be basic or extensive",
 		"--proxy=on":                                                     "must be one of off",
@@ -380,7 +380,6 @@ func refusals() map[string]string {
 		"--discovery-srv=example.com":                                    "discovery is not in this version",
 		"--cors=http://a":                                                "JSON gateway",
 		"--host-whitelist=a":                                             "JSON gateway",
-		"--client-cert-auth --trusted-ca-file=a":                         "TLS is not",
 	}
 }
 
@@ -394,14 +393,14 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v does not wrap ErrUsage", line, err)
 		}
 	}
-	if _, _, err := Parse(nil, []string{"ETCD_CERT_FILE=/x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_CERT_FILE is set, but TLS") {
+	if _, _, err := Parse(nil, []string{"ETCD_CORS=http://x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_CORS is set, but the JSON gateway") {
 		t.Errorf("by environment: %v", err)
 	}
 }
 
 // Every setting that waits for its feature is refused by its name as soon as it differs from its default.
 func TestLaterSettingsAreRefused(t *testing.T) {
-	others := map[string]string{"tls-min-version": "TLS1.3", "tls-max-version": "TLS1.3", "cors": "http://x", "discovery-fallback": ""}
+	others := map[string]string{"cors": "http://x", "discovery-fallback": ""}
 	for _, r := range Table() {
 		if r.Later == "" {
 			continue
@@ -445,7 +444,7 @@ func TestFounders(t *testing.T) {
 		"--name=machine-0 --initial-cluster=etcd0=http://127.0.0.1:2380,etcd1=http://127.0.0.1:22380" + peer: `local name "machine-0" in the initial cluster configuration: --initial-cluster names etcd0, etcd1`,
 		"--name=a --initial-cluster=a=http://127.0.0.1:2381" + peer:                                          "make the two the same",
 		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b=http://127.0.0.1:2380" + peer:                  "duplicate url http://127.0.0.1:2380 (members a and b)",
-		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b=https://127.0.0.1:22380" + peer:                "TLS is not in this version",
+		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b=unixs:///tmp/x" + peer:                         "members call each other at https://",
 		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b" + peer:                                        "write NAME=URL",
 		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b=http://x:1/p" + peer:                           "no path",
 		"--name=a --initial-cluster=a=http://127.0.0.1:2380,b=" + peer:                                       "is empty",

@@ -21,7 +21,7 @@ func (c *Config) Founders() (types.URLsMap, error) {
 		return nil, err
 	}
 	for _, urls := range members {
-		if err := checkPlain("--initial-cluster", urls); err != nil {
+		if err := checkMemberURLs("--initial-cluster", urls); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,6 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterTLS       = "TLS"
 	laterAuth      = "authentication"
 	laterHTTP      = "the JSON gateway"
 	laterV2        = "the v2 API"
@@ -179,44 +178,6 @@ func discoveryRows() []Row {
 	return allLater(rows, clustering, laterDiscovery)
 }
 
-func tlsRows() []Row {
-	rows := []Row{
-		{Flag: "cert-file", Key: "client-transport-security.cert-file", Default: "", Help: "The server's certificate for clients.", kind: checked(parseText)},
-		{Flag: "key-file", Key: "client-transport-security.key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
-		{Flag: "client-cert-auth", Key: "client-transport-security.client-cert-auth", Default: "false", Help: "Ask every client for a certificate.", kind: checked(parseBool)},
-		{Flag: "client-cert-file", Key: "client-transport-security.client-cert-file", Default: "", Help: "A certificate for the server's own calls to itself.", kind: checked(parseText)},
-		{Flag: "client-key-file", Key: "client-transport-security.client-key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
-		{Flag: "client-crl-file", Default: "", Help: "Certificates of clients that are no longer good.", kind: checked(parseText)},
-		{Flag: "client-cert-allowed-hostname", Key: "client-transport-security.allowed-hostname", Default: "", Help: "Host names, one of which a client's certificate must carry.", kind: checked(parseList)},
-		{Flag: "trusted-ca-file", Key: "client-transport-security.trusted-ca-file", Default: "", Help: "The authorities that clients' certificates are checked against.", kind: checked(parseText)},
-		{Flag: "auto-tls", Key: "client-transport-security.auto-tls", Default: "false", Help: "Make a certificate for clients at the start.", kind: checked(parseBool)},
-		{Flag: "self-signed-cert-validity", Default: "1", Help: "How many years a certificate made at the start is good.", kind: checked(parseSize)},
-		{Flag: "cipher-suites", Default: "", Help: "The TLS cipher suites to offer; empty leaves the choice to Go.", kind: checked(parseList)},
-		{Flag: "cors", Default: "*", Help: "Origins that browsers may call from; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
-		{Flag: "host-whitelist", Default: "*", Help: "Host names that plain HTTP requests may carry; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
-		{Flag: "tls-min-version", Default: "TLS1.2", Help: "The lowest TLS version: TLS1.2 or TLS1.3.", kind: checked(oneOf("", "TLS1.2", "TLS1.3"))},
-		{Flag: "tls-max-version", Default: "", Help: "The highest TLS version: TLS1.2, TLS1.3, or empty for Go's choice.", kind: checked(oneOf("", "TLS1.2", "TLS1.3"))},
-	}
-	return allLater(rows, security, laterTLS)
-}
-
-func peerTLSRows() []Row {
-	rows := []Row{
-		{Flag: "peer-cert-file", Key: "peer-transport-security.cert-file", Default: "", Help: "The certificate for other members.", kind: checked(parseText)},
-		{Flag: "peer-key-file", Key: "peer-transport-security.key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
-		{Flag: "peer-client-cert-auth", Key: "peer-transport-security.client-cert-auth", Default: "false", Help: "Ask every other member for a certificate.", kind: checked(parseBool)},
-		{Flag: "peer-client-cert-file", Key: "peer-transport-security.client-cert-file", Default: "", Help: "A certificate for calls to other members.", kind: checked(parseText)},
-		{Flag: "peer-client-key-file", Key: "peer-transport-security.client-key-file", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
-		{Flag: "peer-trusted-ca-file", Key: "peer-transport-security.trusted-ca-file", Default: "", Help: "The authorities that members' certificates are checked against.", kind: checked(parseText)},
-		{Flag: "peer-cert-allowed-cn", Key: "peer-transport-security.allowed-cn", Default: "", Help: "Common names, one of which a member's certificate must carry.", kind: checked(parseList)},
-		{Flag: "peer-cert-allowed-hostname", Key: "peer-transport-security.allowed-hostname", Default: "", Help: "Host names, one of which a member's certificate must carry.", kind: checked(parseList)},
-		{Flag: "peer-auto-tls", Key: "peer-transport-security.auto-tls", Default: "false", Help: "Make a certificate for other members at the start.", kind: checked(parseBool)},
-		{Flag: "peer-crl-file", Default: "", Help: "Certificates of members that are no longer good.", kind: checked(parseText)},
-		{Flag: "peer-skip-client-san-verification", Key: "peer-transport-security.skip-client-san-verification", Default: "false", Help: "Do not compare a member's address with its certificate.", kind: checked(parseBool)},
-	}
-	return allLater(rows, security, laterTLS)
-}
-
 func authRows() []Row {
 	return []Row{
 		{Section: authn, Flag: "auth-token", Default: "simple", Help: "The kind of token that a user gets, and its options: simple or jwt,…", Later: laterAuth, kind: checked(parseText)},
@@ -296,10 +257,16 @@ func featureRows() []Row {
 // allLater fills in what a whole part of the table has in common; a row keeps what it says itself.
 func allLater(rows []Row, section, later string) []Row {
 	for i := range rows {
-		rows[i].Section = section
 		if rows[i].Later == "" {
 			rows[i].Later = later
 		}
+	}
+	return inSection(rows, section)
+}
+
+func inSection(rows []Row, section string) []Row {
+	for i := range rows {
+		rows[i].Section = section
 	}
 	return rows
 }

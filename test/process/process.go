@@ -6,6 +6,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,8 @@ type Member struct {
 	WorkDir string
 	// Place is where the process runs, nil for this machine itself.
 	Place *Place
+	// TLS is what clients of a member with https use; nil: http. See Secure.
+	TLS *tls.Config
 
 	t       testing.TB
 	initial string
@@ -129,7 +132,7 @@ func Joiner(t testing.TB, p Program, name string, others []*Member, flags ...str
 	m.Env = []string{"ETCD_INITIAL_CLUSTER_STATE=existing"}
 	m.initial = name + "=http://" + m.PeerAddr
 	for _, o := range others {
-		m.initial += "," + o.Name + "=http://" + o.PeerAddr
+		m.initial += "," + o.Name + "=" + o.peerURL()
 	}
 	return m
 }
@@ -140,6 +143,33 @@ func member(t testing.TB, p Program, name, dir string, flags []string) *Member {
 	m := &Member{Program: p, Name: name, Dir: dir, ClientAddr: addrs[0], PeerAddr: addrs[1], Flags: flags, t: t, WorkDir: t.TempDir()}
 	t.Cleanup(m.finish)
 	return m
+}
+
+// Secure gives members that were not started yet https URLs: for clients, which then use config, where that is not nil, and for
+// other members where peers is set. The certificates are given by flags.
+func Secure(members []*Member, config *tls.Config, peers bool) {
+	for _, m := range members {
+		m.TLS = config
+		if peers {
+			m.initial = strings.ReplaceAll(m.initial, "=http://", "=https://")
+		}
+	}
+}
+
+// ClientURL is where clients reach the member.
+func (m *Member) ClientURL() string {
+	if m.TLS != nil {
+		return "https://" + m.ClientAddr
+	}
+	return "http://" + m.ClientAddr
+}
+
+// peerURL is where other members reach it, as the first members' list says.
+func (m *Member) peerURL() string {
+	if u := "https://" + m.PeerAddr; strings.Contains(m.initial, "="+u) {
+		return u
+	}
+	return "http://" + m.PeerAddr
 }
 
 // With gives the same member run by another program.
@@ -180,7 +210,7 @@ func (m *Member) args() []string {
 	if m.Bare {
 		return m.Flags
 	}
-	client, peer := "http://"+m.ClientAddr, "http://"+m.PeerAddr
+	client, peer := m.ClientURL(), m.peerURL()
 	return append([]string{
 		"--name=" + m.Name, "--data-dir=" + m.Dir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + m.initial,
@@ -361,10 +391,14 @@ func (m *Member) Damage(text string) {
 // HTTP gets a path of the client port. A status other than 200 is an error.
 func (m *Member) HTTP(path string) (string, error) {
 	c := http.Client{Timeout: Patience}
-	if m.Place != nil {
-		c.Transport = &http.Transport{DialContext: m.Place.Dial, DisableKeepAlives: true}
+	if m.Place != nil || m.TLS != nil {
+		t := &http.Transport{DisableKeepAlives: true, TLSClientConfig: m.TLS}
+		if m.Place != nil {
+			t.DialContext = m.Place.Dial
+		}
+		c.Transport = t
 	}
-	r, err := c.Get("http://" + m.ClientAddr + path)
+	r, err := c.Get(m.ClientURL() + path)
 	if err != nil {
 		return "", err
 	}
@@ -425,7 +459,7 @@ func DialFrom(t testing.TB, from *Place, members ...*Member) *clientv3.Client {
 		})}
 	}
 	for _, m := range members {
-		cfg.Endpoints = append(cfg.Endpoints, "http://"+m.ClientAddr)
+		cfg.Endpoints, cfg.TLS = append(cfg.Endpoints, m.ClientURL()), m.TLS
 	}
 	c, err := clientv3.New(cfg)
 	if err != nil {

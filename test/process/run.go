@@ -82,7 +82,7 @@ func (m *Member) TryCtl(args ...string) Outcome {
 		args = append(append(slices.Clone(m.Place.Enter[1:]), path), args...)
 		path = m.Place.Enter[0]
 	}
-	return Tool(m.t, path, "", []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+	return Tool(m.t, path, "", []string{"ETCDCTL_ENDPOINTS=" + m.ClientURL()}, args...)
 }
 
 // Ctl is TryCtl where a status other than 0 fails the test. It gives what was printed.

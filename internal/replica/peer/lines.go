@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ const (
 	idleTime = 4 * time.Second
 	// idlePerPeer is enough for every goroutine that posts to one member: the posters and a probe.
 	idlePerPeer = posters + 1
+	// handshakeTime bounds the TLS handshake with a member, as etcd does.
+	handshakeTime = 10 * time.Second
 	// headerBytesMax bounds the head of an answer. A member's are a few hundred bytes.
 	headerBytesMax = 16 << 10
 )
@@ -30,15 +33,15 @@ const unixHost = ".unix-socket"
 
 // lines open connections: streams ones that must never be silent, posts ones that are used again.
 type lines struct {
-	streams, posts *http.Transport
+	streams, posts *line
 	dial           func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func newLines(o Options) lines {
 	l := lines{dial: o.Dial}
-	open := func(read, write time.Duration) *http.Transport {
+	open := func(secrets *tls.Config, read, write time.Duration) *http.Transport {
 		return &http.Transport{
-			Proxy: proxy, MaxResponseHeaderBytes: headerBytesMax,
+			Proxy: proxy, MaxResponseHeaderBytes: headerBytesMax, TLSClientConfig: secrets, TLSHandshakeTimeout: handshakeTime,
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 				ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
 				defer cancel()
@@ -57,19 +60,58 @@ func newLines(o Options) lines {
 			},
 		}
 	}
-	l.streams = open(o.ReadTimeout, o.WriteTimeout)
-	l.streams.MaxIdleConnsPerHost = -1
+	l.streams = &line{tls: o.TLS, open: func(secrets *tls.Config) *http.Transport {
+		t := open(secrets, o.ReadTimeout, o.WriteTimeout)
+		t.MaxIdleConnsPerHost = -1
+		return t
+	}}
 	// The answer to a POST may take long: raft is busy, or a snapshot is saved. The system's keep-alives find a dead
 	// machine.
-	l.posts = open(0, o.WriteTimeout)
-	l.posts.MaxIdleConnsPerHost = idlePerPeer
-	l.posts.IdleConnTimeout = idleTime
+	l.posts = &line{tls: o.TLS, open: func(secrets *tls.Config) *http.Transport {
+		t := open(secrets, 0, o.WriteTimeout)
+		t.MaxIdleConnsPerHost, t.IdleConnTimeout = idlePerPeer, idleTime
+		return t
+	}}
 	return l
 }
 
 func (l lines) close() {
-	l.streams.CloseIdleConnections()
-	l.posts.CloseIdleConnections()
+	l.streams.close()
+	l.posts.close()
+}
+
+// line makes requests with the certificates and authorities of the moment. Connections that are open stay so when these change.
+type line struct {
+	tls  func() (*tls.Config, uint64)
+	open func(*tls.Config) *http.Transport
+
+	mu      sync.Mutex // guards the rest
+	version uint64
+	now     *http.Transport // nil before the first request
+}
+
+// RoundTrip makes one request.
+func (l *line) RoundTrip(r *http.Request) (*http.Response, error) { return l.current().RoundTrip(r) }
+
+func (l *line) current() *http.Transport {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	secrets, version := l.tls()
+	if l.now == nil || version != l.version {
+		if l.now != nil {
+			l.now.CloseIdleConnections()
+		}
+		l.now, l.version = l.open(secrets), version
+	}
+	return l.now
+}
+
+func (l *line) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.now != nil {
+		l.now.CloseIdleConnections()
+	}
 }
 
 // proxy takes what the environment says, as etcd does. A unix socket has none.

@@ -21,6 +21,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -76,7 +77,9 @@ type Options struct {
 	// middle of a stream or a body, and WriteTimeout how long it may take nothing (0: 5 s each).
 	DialTimeout, ReadTimeout, WriteTimeout time.Duration
 	// Dial opens a connection; nil: the machine's.
-	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS gives what is used for https URLs now, and a number that is another one once it has changed; nil: Go's own.
+	TLS     func() (*tls.Config, uint64)
 	Clock   clock.Clock
 	Logger  *zap.Logger
 	Observe Observer
@@ -119,6 +122,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
+	}
+	if o.TLS == nil {
+		o.TLS = func() (*tls.Config, uint64) { return nil, 0 }
 	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
