@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,10 +34,10 @@ type sockets struct {
 	peer, client, clientHTTP, metrics []socket
 }
 
-// socket is one of them; a secure one takes TLS alone.
+// socket is one of them. It takes TLS, plain text, or both where two URLs name it.
 type socket struct {
 	net.Listener
-	secure bool
+	secure, plain bool
 }
 
 func openSockets(cfg *config.Config) (*sockets, error) {
@@ -48,16 +50,38 @@ func openSockets(cfg *config.Config) (*sockets, error) {
 	}{
 		{&s.peer, cfg.Listen.Peer}, {&s.client, cfg.Listen.Client}, {&s.clientHTTP, cfg.Listen.ClientHTTP}, {&s.metrics, cfg.Listen.Metrics},
 	} {
-		var open []net.Listener
-		if open, err = listen.OpenAll(context.Background(), part.urls, o); err != nil {
+		if *part.to, err = openPart(part.urls, o); err != nil {
 			s.close()
 			return nil, err
 		}
-		for i, l := range open {
-			*part.to = append(*part.to, socket{l, config.WithTLS(part.urls[i : i+1])})
-		}
 	}
 	return s, nil
+}
+
+// openPart opens one list of URLs, two that differ in nothing but TLS as one socket.
+func openPart(urls types.URLs, o listen.Options) ([]socket, error) {
+	var (
+		distinct types.URLs
+		kinds    []socket
+	)
+	for i, u := range urls {
+		same := func(d url.URL) bool { return d.Host == u.Host && d.Path == u.Path }
+		at := slices.IndexFunc(distinct, same)
+		if at < 0 {
+			at = len(distinct)
+			distinct, kinds = append(distinct, u), append(kinds, socket{})
+		}
+		secure := config.WithTLS(urls[i : i+1])
+		kinds[at].secure, kinds[at].plain = kinds[at].secure || secure, kinds[at].plain || !secure
+	}
+	open, err := listen.OpenAll(context.Background(), distinct, o)
+	for i, l := range open {
+		kinds[i].Listener = l
+	}
+	if err != nil {
+		return nil, err
+	}
+	return kinds, nil
 }
 
 // close closes what no server has closed yet; closing twice does no harm.
@@ -127,12 +151,14 @@ func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	return s
 }
 
-// shaken does the TLS handshakes of a secure socket; l is what lies above the socket. checkSAN and protocols are the port's.
-func (f *front) shaken(g *group, secure bool, l net.Listener, m *tlsconf.Material, endpoint string, checkSAN bool, protocols ...string) net.Listener {
-	if !secure {
-		return l
+// shaken does the TLS handshakes of a secure socket. checkSAN and protocols are the port's.
+func (f *front) shaken(g *group, l socket, m *tlsconf.Material, endpoint string, checkSAN bool, protocols ...string) net.Listener {
+	if !l.secure {
+		return l.Listener
 	}
-	s := listen.NewSecure(l, m.Server(checkSAN, protocols...), rejected(f.log, endpoint), f.log)
+	s := listen.NewSecure(l.Listener, listen.SecureOptions{
+		Config: m.Server(checkSAN, protocols...), Plain: l.plain, Refused: rejected(f.log, endpoint), Logger: f.log,
+	})
 	f.keep(g, l.Addr(), s.Serve)
 	return s
 }
@@ -150,7 +176,8 @@ func (f *front) servePeers(ls []socket, h http.Handler, skipSAN bool) {
 	s := f.newHTTP(&f.peers, mux)
 	for _, l := range ls {
 		f.log.Info("serving peer traffic", zap.Stringer("address", l.Addr()))
-		shaken := f.shaken(&f.peers, l.secure, patient{l, f.peerWrite}, f.tls.peer, "peer", !skipSAN, http1)
+		l.Listener = patient{l.Listener, f.peerWrite}
+		shaken := f.shaken(&f.peers, l, f.tls.peer, "peer", !skipSAN, http1)
 		f.keep(&f.peers, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 }
@@ -160,7 +187,7 @@ func (f *front) serveMetrics(ls []socket) {
 	s := f.newHTTP(&f.clients, f.health.Metrics())
 	for _, l := range ls {
 		f.log.Info("serving metrics", zap.Stringer("address", l.Addr()))
-		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", true, http2, http1)
+		shaken := f.shaken(&f.clients, l, f.tls.client, "client", true, http2, http1)
 		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 }
@@ -174,7 +201,7 @@ func (f *front) serveClients(ls, apart []socket) {
 	}
 	for _, l := range ls {
 		f.tellClients(l, traffic)
-		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", false, protocols...)
+		shaken := f.shaken(&f.clients, l, f.tls.client, "client", false, protocols...)
 		if len(apart) > 0 {
 			f.keep(&f.clients, l.Addr(), func() error { return f.rpc.Serve(shaken) })
 			continue
@@ -187,18 +214,20 @@ func (f *front) serveClients(ls, apart []socket) {
 	}
 	for _, l := range apart {
 		f.tellClients(l, "http")
-		shaken := f.shaken(&f.clients, l.secure, l, f.tls.client, "client", false, http2, http1)
+		shaken := f.shaken(&f.clients, l, f.tls.client, "client", false, http2, http1)
 		f.keep(&f.clients, l.Addr(), func() error { return s.Serve(shaken) })
 	}
 	f.rpc.SetServing(true)
 }
 
 func (f *front) tellClients(l socket, traffic string) {
-	text := "serving client traffic securely"
-	if !l.secure {
-		text = "serving client traffic insecurely; this is strongly discouraged!"
+	fields := []zap.Field{zap.String("traffic", traffic), zap.Stringer("address", l.Addr())}
+	if l.secure {
+		f.log.Info("serving client traffic securely", fields...)
 	}
-	f.log.Info(text, zap.String("traffic", traffic), zap.Stringer("address", l.Addr()))
+	if l.plain {
+		f.log.Info("serving client traffic insecurely; this is strongly discouraged!", fields...)
+	}
 }
 
 // stopClients lets requests in flight end, cuts what lasts longer, and joins.

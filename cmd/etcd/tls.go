@@ -21,6 +21,9 @@ import (
 	"keelson/internal/kit/tlsconf"
 )
 
+// expiryWarning is how long before its end a certificate is warned of at the start.
+const expiryWarning = 30 * 24 * time.Hour
+
 // materials are what the client ports and the peer port, and calls to members, make their TLS of.
 type materials struct {
 	client *tlsconf.Material // nil where no client port takes TLS
@@ -73,6 +76,11 @@ func openMaterial(cfg *config.Config, t config.TLS, name string, urls types.URLs
 	m, err := tlsconf.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("TLS of the %s URLs: %w", name, err)
+	}
+	for _, e := range m.Expiries() {
+		if time.Until(e.NotAfter) < expiryWarning {
+			log.Warn("a certificate ends soon or has ended", zap.String("file", e.File), zap.String("subject", e.Subject), zap.Time("not-after", e.NotAfter))
+		}
 	}
 	if config.WithTLS(urls) {
 		log.Info("starting with "+name+" TLS", zap.String("cert", o.CertFile), zap.String("key", o.KeyFile),

@@ -28,13 +28,13 @@ func TestTLSPorts(t *testing.T) {
 	authority.Bundle(t, at("ca"), ca)
 	pair := ca.Local(dir, "pair")
 	p := freePorts(t, 5)
-	m := launch(t, "--data-dir="+at("data"), "--listen-client-urls=http://"+p[0]+",https://"+p[1]+",unixs://"+at("localhost"), "--advertise-client-urls=https://"+p[1],
+	m := launch(t, "--data-dir="+at("data"), "--listen-client-urls=http://"+p[0]+",https://"+p[1]+",http://"+p[4]+",https://"+p[4]+",unixs://"+at("localhost"), "--advertise-client-urls=https://"+p[1],
 		"--listen-metrics-urls=https://"+p[2], "--listen-peer-urls=https://"+p[3], "--initial-advertise-peer-urls=https://"+p[3],
 		"--cert-file="+pair.CertFile, "--key-file="+pair.KeyFile, "--trusted-ca-file="+at("ca"), "--client-cert-auth",
 		"--peer-cert-file="+pair.CertFile, "--peer-key-file="+pair.KeyFile, "--peer-trusted-ca-file="+at("ca"), "--peer-client-cert-auth")
 	// A client takes the last part of a socket's path for the server's name, at etcd's too.
 	trust := authority.Client(&pair, ca)
-	for endpoint, config := range map[string]*tls.Config{"http://" + p[0]: nil, "https://" + p[1]: trust, "unixs://" + at("localhost"): trust} {
+	for endpoint, config := range map[string]*tls.Config{"http://" + p[0]: nil, "https://" + p[1]: trust, "http://" + p[4]: nil, "https://" + p[4]: trust, "unixs://" + at("localhost"): trust} {
 		c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: config, Logger: zap.NewNop()})
 		if err != nil {
 			t.Fatal(err)

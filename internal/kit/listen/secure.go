@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -29,15 +30,26 @@ var (
 	errChattyClient = errors.New("listen: more bytes than any TLS handshake takes")
 )
 
-// Secure is a listener whose connections have done their TLS handshake: each is a *tls.Conn. Serve runs it. Handshakes are
-// done beside each other, outside of Accept.
+// recordHandshake is the first byte of every TLS connection, and of no HTTP one.
+const recordHandshake = 22
+
+// SecureOptions steer a Secure.
+type SecureOptions struct {
+	Config *tls.Config
+	// Plain lets connections in plain text through too.
+	Plain bool
+	// Refused is told of every connection that does not get through.
+	Refused func(Refusal)
+	Logger  *zap.Logger
+}
+
+// Secure is a listener whose connections have done their TLS handshake: each is a *tls.Conn, but for those in plain text where
+// these are let through. Serve runs it. Handshakes are done beside each other, outside of Accept.
 //
 // Goroutines: Serve's own, and one for each handshake. Close joins none; Serve answers once all are done.
 type Secure struct {
-	from    net.Listener
-	config  *tls.Config
-	refused func(Refusal)
-	log     *zap.Logger
+	from net.Listener
+	o    SecureOptions
 
 	conns  chan net.Conn
 	ctx    context.Context // ends with Close
@@ -59,14 +71,13 @@ type Refusal struct {
 
 // handshake is one under way.
 type handshake struct {
-	conn  *tls.Conn
-	end   context.CancelCauseFunc
-	quota *quota
+	conn *quota
+	end  context.CancelCauseFunc
 }
 
-// NewSecure does the handshakes of l by config and tells refused of those that fail.
-func NewSecure(l net.Listener, config *tls.Config, refused func(Refusal), log *zap.Logger) *Secure {
-	s := &Secure{from: l, config: config, refused: refused, log: log, conns: make(chan net.Conn), young: list.New()}
+// NewSecure does the handshakes of l.
+func NewSecure(l net.Listener, o SecureOptions) *Secure {
+	s := &Secure{from: l, o: o, conns: make(chan net.Conn), young: list.New()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -75,10 +86,9 @@ func NewSecure(l net.Listener, config *tls.Config, refused func(Refusal), log *z
 func (s *Secure) Serve() error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	return acceptAll(s.from, s.ctx.Done(), s.log, s.Close, func(c net.Conn) {
-		q := &quota{Conn: c, left: handshakeBytesMax}
+	return acceptAll(s.from, s.ctx.Done(), s.o.Logger, s.Close, func(c net.Conn) {
 		ctx, end := context.WithCancelCause(s.ctx)
-		h := &handshake{tls.Server(q, s.config), end, q}
+		h := &handshake{&quota{Conn: c, left: handshakeBytesMax}, end}
 		place := s.enter(h)
 		running.Go(func() {
 			defer end(nil)
@@ -107,7 +117,7 @@ func (s *Secure) leave(place *list.Element) {
 // shake does a handshake and hands the connection to whoever accepts.
 func (s *Secure) shake(ctx context.Context, h *handshake, place *list.Element) {
 	timed, cancel := context.WithTimeoutCause(ctx, handshakeTime, errSlowClient)
-	err := h.conn.HandshakeContext(timed)
+	c, err := s.begin(timed, h.conn)
 	if cause := context.Cause(timed); err != nil && cause != nil {
 		err = cause
 	}
@@ -115,17 +125,42 @@ func (s *Secure) shake(ctx context.Context, h *handshake, place *list.Element) {
 	s.leave(place)
 	if err != nil {
 		if s.ctx.Err() == nil {
-			s.refused(Refusal{h.conn.RemoteAddr(), h.conn.ConnectionState(), err})
+			state, _ := State(c)
+			s.o.Refused(Refusal{c.RemoteAddr(), state, err})
 		}
-		_ = h.conn.Close() // nothing is left to lose
+		c.Close()
 		return
 	}
-	h.quota.lift()
+	h.conn.lift()
 	select {
-	case s.conns <- h.conn:
+	case s.conns <- c:
 	case <-s.ctx.Done():
-		_ = h.conn.Close() // nothing is left to lose
+		c.Close()
 	}
+}
+
+// begin does the handshake, or finds out that there will be none. It gives a connection also with an error.
+func (s *Secure) begin(ctx context.Context, c net.Conn) (net.Conn, error) {
+	if s.o.Plain {
+		first, err := firstByte(ctx, c)
+		if err != nil {
+			return c, err
+		}
+		c = &replay{Conn: c, rest: []byte{first}}
+		if first != recordHandshake {
+			return c, nil
+		}
+	}
+	t := tls.Server(c, s.o.Config)
+	return t, t.HandshakeContext(ctx)
+}
+
+func firstByte(ctx context.Context, c net.Conn) (byte, error) {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
+	var b [1]byte
+	_, err := io.ReadFull(c, b[:])
+	return b[0], err
 }
 
 // Accept gives the next connection whose handshake is done.

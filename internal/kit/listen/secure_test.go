@@ -32,14 +32,14 @@ type through struct {
 func (through) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	s, ok := State(c)
 	if !ok {
-		return nil, nil, errors.New("no TLS state")
+		return insecure.NewCredentials().ServerHandshake(c)
 	}
 	return c, credentials.TLSInfo{State: s}, nil
 }
 func (t through) Clone() credentials.TransportCredentials { return t }
 
-// secureServers runs gRPC and net/http behind TLS on one port. It gives the address, what a client trusts, and the refusals.
-func secureServers(t testing.TB) (string, *tls.Config, chan Refusal) {
+// secureServers runs gRPC and net/http behind TLS on one port, which may take plain text too. It gives the address, what a client trusts, and the refusals.
+func secureServers(t testing.TB, plain bool) (string, *tls.Config, chan Refusal) {
 	t.Helper()
 	dir := t.TempDir()
 	ca := authority.New(t, "ca")
@@ -54,7 +54,7 @@ func secureServers(t testing.TB) (string, *tls.Config, chan Refusal) {
 		t.Fatal(err)
 	}
 	refused := make(chan Refusal, 16)
-	secure := NewSecure(l, m.Server(true, "h2", "http/1.1"), func(r Refusal) { refused <- r }, zap.NewNop())
+	secure := NewSecure(l, SecureOptions{Config: m.Server(true, "h2", "http/1.1"), Plain: plain, Refused: func(r Refusal) { refused <- r }, Logger: zap.NewNop()})
 	split := NewSplit(secure, zap.NewNop())
 	g := grpc.NewServer(grpc.Creds(through{insecure.NewCredentials()}))
 	healthpb.RegisterHealthServer(g, health.NewServer())
@@ -82,20 +82,29 @@ func secureServers(t testing.TB) (string, *tls.Config, chan Refusal) {
 }
 
 func TestSecureServesAll(t *testing.T) {
-	address, trust, refused := secureServers(t)
+	for _, plain := range []bool{false, true} {
+		servesAll(t, plain)
+	}
+}
+
+func servesAll(t *testing.T, plain bool) {
+	address, trust, refused := secureServers(t, plain)
 	silent, err := net.Dial("tcp", address) // stands in nobody's way
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	c, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(trust)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for range 3 {
-		if r, err := healthpb.NewHealthClient(c).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || r.Status != healthpb.HealthCheckResponse_SERVING {
-			t.Fatalf("grpc: %v %v", r, err)
+	for _, creds := range []credentials.TransportCredentials{credentials.NewTLS(trust), insecure.NewCredentials()} {
+		c, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		want := plain || creds.Info().SecurityProtocol == "tls"
+		for range 3 {
+			if _, err := healthpb.NewHealthClient(c).Check(t.Context(), &healthpb.HealthCheckRequest{}); (err == nil) != want {
+				t.Fatalf("grpc by %s: %v", creds.Info().SecurityProtocol, err)
+			}
 		}
 	}
 	for _, second := range []bool{false, true} {
@@ -117,14 +126,19 @@ func TestSecureServesAll(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 	}
-	if len(refused) > 0 {
+	if r, err := http.Get("http://" + address + "/plain"); (err == nil) != plain {
+		t.Errorf("plain text: %v", err)
+	} else if err == nil {
+		r.Body.Close()
+	}
+	if plain && len(refused) > 0 {
 		t.Errorf("refused: %+v", <-refused)
 	}
 }
 
 // Whoever is refused is told of once, with what it showed.
 func TestRefusals(t *testing.T) {
-	address, trust, refused := secureServers(t)
+	address, trust, refused := secureServers(t, false)
 	stranger := authority.New(t, "other").Local(t.TempDir(), "stranger")
 	nothing, other := trust.Clone(), trust.Clone()
 	nothing.GetClientCertificate = nil
@@ -183,41 +197,45 @@ func (p *pipes) dial() (theirs, ours net.Conn) {
 
 // A client that is silent is given up after a while; one that is silent while very many come is given up for them.
 func TestSilentClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipes()
-		refused := make(chan error, handshakesMax+1)
-		s := NewSecure(l, &tls.Config{Certificates: make([]tls.Certificate, 1)}, func(r Refusal) { refused <- r.Err }, zap.NewNop())
-		done := make(chan error)
-		go func() { done <- s.Serve() }()
-		began := time.Now()
-		first, _ := l.dial()
-		if err := <-refused; !errors.Is(err, errSlowClient) || time.Since(began) != handshakeTime {
-			t.Errorf("%v after %v", err, time.Since(began))
-		}
-		if _, err := first.Read(make([]byte, 1)); err == nil {
-			t.Error("the connection is open")
-		}
-		for range handshakesMax {
-			l.dial()
-		}
-		synctest.Wait()
-		if len(refused) > 0 {
-			t.Errorf("refused with room: %v", <-refused)
-		}
+	for _, plain := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { silentClients(t, plain) })
+	}
+}
+
+func silentClients(t *testing.T, plain bool) {
+	l := newPipes()
+	refused := make(chan error, handshakesMax+1)
+	s := NewSecure(l, SecureOptions{Config: &tls.Config{Certificates: make([]tls.Certificate, 1)}, Plain: plain, Refused: func(r Refusal) { refused <- r.Err }, Logger: zap.NewNop()})
+	done := make(chan error)
+	go func() { done <- s.Serve() }()
+	began := time.Now()
+	first, _ := l.dial()
+	if err := <-refused; !errors.Is(err, errSlowClient) || time.Since(began) != handshakeTime {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+	if _, err := first.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is open")
+	}
+	for range handshakesMax {
 		l.dial()
-		if err := <-refused; !errors.Is(err, errCrowdedOut) {
-			t.Errorf("%v", err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if len(refused) > 0 {
-			t.Errorf("a stop is told as a refusal: %v", <-refused)
-		}
-	})
+	}
+	synctest.Wait()
+	if len(refused) > 0 {
+		t.Errorf("refused with room: %v", <-refused)
+	}
+	l.dial()
+	if err := <-refused; !errors.Is(err, errCrowdedOut) {
+		t.Errorf("%v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(refused) > 0 {
+		t.Errorf("a stop is told as a refusal: %v", <-refused)
+	}
 }
 
 // Nobody sends more than a handshake takes; past the handshake there is no bound.
