@@ -23,8 +23,12 @@ import (
 )
 
 const (
-	// headerTime is how long the headers of an HTTP request may take to come.
+	// headerTime is how long the headers of an HTTP request may take to come, idleTime how long a connection may wait for the
+	// next request.
 	headerTime = 30 * time.Second
+	idleTime   = 3 * time.Minute
+	// headerBytesMax bounds those headers. A token is the largest that anybody sends: a few KiB.
+	headerBytesMax = 64 << 10
 	// httpDrain is what HTTP requests in flight get at a stop.
 	httpDrain = time.Second
 )
@@ -138,10 +142,10 @@ func (f *front) keep(g *group, address net.Addr, serve func() error) {
 	})
 }
 
-// newHTTP makes a server of HTTP/1.1 and HTTP/2, both in plain text and behind a handshake.
+// newHTTP makes a server of HTTP/1.1 and HTTP/2, both in plain text and behind a handshake, whose clients have to keep going.
 func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTime, Protocols: new(http.Protocols),
+		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
 		ErrorLog: zap.NewStdLog(f.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}
 	s.Protocols.SetHTTP1(true)
@@ -174,6 +178,7 @@ func (f *front) servePeers(ls []socket, h http.Handler, skipSAN bool) {
 	mux.Handle("/", h)
 	mux.Handle("/version", f.health.Version())
 	s := f.newHTTP(&f.peers, mux)
+	s.Protocols.SetUnencryptedHTTP2(false) // members speak HTTP/1.1
 	for _, l := range ls {
 		f.log.Info("serving peer traffic", zap.Stringer("address", l.Addr()))
 		l.Listener = patient{l.Listener, f.peerWrite}

@@ -40,6 +40,11 @@ const (
 	// the default size limit but the largest in one round trip; fixed windows save grpc its bandwidth probes.
 	streamWindowBytes = 1 << 20
 	connWindowBytes   = 4 << 20
+	// headerBytesMax bounds the headers of one call, as HTTP/2 counts them; grpc would take 16 MiB from anybody. A token is
+	// the largest that clients send: a few KiB.
+	headerBytesMax = 64 << 10
+	// helloTime is how long a new connection may take until it speaks HTTP/2; grpc would wait for two minutes.
+	helloTime = 30 * time.Second
 )
 
 // Options configures a server. The zero value of a field means what its comment says.
@@ -120,6 +125,8 @@ func grpcOptions(o Options, g *gate) []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(int(min(o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)) + requestOverheadBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.MaxHeaderListSize(headerBytesMax),
+		grpc.ConnectionTimeout(helloTime),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.StaticStreamWindowSize(streamWindowBytes),

@@ -1,8 +1,13 @@
 package listen
 
 import (
+	"container/list"
+	"errors"
+	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,7 +17,7 @@ const (
 	// sniffTime is how long a connection may take to its first request. Clients that connect ahead of need begin again.
 	sniffTime = 30 * time.Second
 	// sniffsMax bounds the connections that have not sent their first request: 4,096 × at most 64 KiB, usually half a KiB.
-	// More wait in the kernel's queue.
+	// For one more the oldest is closed: whoever opens many and sends nothing keeps nobody else out.
 	sniffsMax = 4096
 )
 
@@ -25,12 +30,13 @@ type Split struct {
 	from       net.Listener
 	log        *zap.Logger
 	grpc, http side
+	youngMax   int // see sniffsMax
 	closed     chan struct{}
 	closeOnce  sync.Once
 	closeErr   error
 
 	mu    sync.Mutex
-	young map[net.Conn]struct{} // connections before their first request; nil once closed; guarded by mu
+	young *list.List // connections before their first request, oldest first; nil once closed; guarded by mu
 }
 
 // side is the half of a Split that one server accepts from.
@@ -41,7 +47,7 @@ type side struct {
 
 // NewSplit shares l.
 func NewSplit(l net.Listener, log *zap.Logger) *Split {
-	s := &Split{from: l, log: log, closed: make(chan struct{}), young: map[net.Conn]struct{}{}}
+	s := &Split{from: l, log: log, youngMax: sniffsMax, closed: make(chan struct{}), young: list.New()}
 	s.grpc = side{s, make(chan net.Conn)}
 	s.http = side{s, make(chan net.Conn)}
 	return s
@@ -60,8 +66,8 @@ func (s *Split) Close() error {
 		s.closeErr = s.from.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for c := range s.young {
-			c.Close()
+		for e := s.young.Front(); e != nil; e = e.Next() {
+			e.Value.(net.Conn).Close()
 		}
 		s.young = nil
 	})
@@ -72,28 +78,19 @@ func (s *Split) Close() error {
 func (s *Split) Serve() error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	slots := make(chan struct{}, sniffsMax)
 	return acceptAll(s.from, s.closed, s.log, s.Close, func(c net.Conn) {
-		select {
-		case slots <- struct{}{}:
-		case <-s.closed:
-			c.Close()
-			return
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			s.route(c)
-		})
+		running.Go(func() { s.route(c) })
 	})
 }
 
 // route reads a connection's beginning and hands it to its server. Nobody waits for a server longer than the Split lives.
 func (s *Split) route(c net.Conn) {
-	if !s.adopt(c) {
+	place := s.adopt(c)
+	if place == nil {
 		c.Close()
 		return
 	}
-	defer s.release(c)
+	defer s.release(place)
 	// A deadline fails on a closed connection alone, and there the next read tells.
 	_ = c.SetDeadline(time.Now().Add(sniffTime))
 	p, again, err := isHTTP, c, error(nil)
@@ -101,7 +98,7 @@ func (s *Split) route(c net.Conn) {
 		p, again, err = sniff(c)
 	}
 	if err != nil {
-		s.log.Debug("closed a connection before its first request", zap.Stringer("remote-addr", c.RemoteAddr()), zap.Error(err))
+		s.tell(c, err)
 		c.Close()
 		return
 	}
@@ -117,20 +114,36 @@ func (s *Split) route(c net.Conn) {
 	}
 }
 
-func (s *Split) adopt(c net.Conn) bool {
+// tell logs why a connection ended before its first request. That one said nothing, or went away, is no news: probes of
+// load balancers do so all day.
+func (s *Split) tell(c net.Conn, err error) {
+	level := zap.WarnLevel
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrDeadlineExceeded) {
+		level = zap.DebugLevel
+	}
+	s.log.Log(level, "closed a connection before its first request", zap.Stringer("remote-addr", c.RemoteAddr()), zap.Error(err))
+}
+
+// adopt gives a connection a place among the young ones, if need be the oldest one's; nil once all is closed.
+func (s *Split) adopt(c net.Conn) *list.Element {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.young == nil {
-		return false
+		return nil
 	}
-	s.young[c] = struct{}{}
-	return true
+	if s.young.Len() >= s.youngMax {
+		s.young.Remove(s.young.Front()).(net.Conn).Close()
+	}
+	return s.young.PushBack(c)
 }
 
-func (s *Split) release(c net.Conn) {
+// release gives a place up. One that was taken by another connection already is no longer in the list, which is no harm.
+func (s *Split) release(place *list.Element) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.young, c)
+	if s.young != nil {
+		s.young.Remove(place)
+	}
 }
 
 func (h *side) Accept() (net.Conn, error) {

@@ -15,17 +15,20 @@ import (
 )
 
 const (
-	// messageBytesMax bounds one message, and one entry, that a stream or a POST brings: etcd's 512 MiB. Raft sends 1 MiB,
-	// or one entry that is larger.
+	// messageBytesMax bounds one message, and one entry, that a stream brings: etcd's 512 MiB. Raft sends 1 MiB, or one
+	// entry that is larger.
 	messageBytesMax = 512 << 20
+	// postBytesMax bounds a message that is posted: anybody may post, while this member opens the streams that it reads.
+	// A larger entry waits for a stream.
+	postBytesMax = 64 << 20
 	// snapshotBytesMax bounds the message before the db file of a snapshot: etcd's 64 MiB. It holds the members alone.
 	snapshotBytesMax = 64 << 20
 	// entriesAheadMax bounds what is reserved on the word of a count.
 	entriesAheadMax = 1024
 	// What a message and an entry take in memory beside their data, about.
 	messageOverhead, entryOverhead = 256, 96
-	// readPieceBytes is how much of a body is reserved before it has come.
-	readPieceBytes = 1 << 20
+	// readPieceBytes is how much of a message is reserved before it has come.
+	readPieceBytes = 64 << 10
 )
 
 var (
@@ -78,6 +81,38 @@ func readMessage(r io.Reader, limit uint64) (*raftpb.Message, error) {
 	b, err := readSized(r, limit)
 	if err != nil {
 		return nil, err
+	}
+	return parseMessage(b, 2*limit)
+}
+
+// Fields of raftpb.Message that hold messages.
+const (
+	fieldEntries   = 7
+	fieldResponses = 14
+)
+
+// parseMessage decodes a message that takes about weightMax in memory at most: an empty entry has two bytes on the wire.
+func parseMessage(b []byte, weightMax uint64) (*raftpb.Message, error) {
+	total := uint64(len(b))
+	for rest := b; len(rest) > 0; {
+		field, kind, n := protowire.ConsumeTag(rest)
+		if n < 0 {
+			return nil, errMalformed
+		}
+		size := protowire.ConsumeFieldValue(field, kind, rest[n:])
+		if size < 0 {
+			return nil, errMalformed
+		}
+		switch field {
+		case fieldEntries:
+			total += entryOverhead
+		case fieldResponses: // it is between the threads of one member
+			return nil, errMalformed
+		}
+		rest = rest[n+size:]
+	}
+	if total > weightMax {
+		return nil, errTooLarge
 	}
 	m := &raftpb.Message{}
 	if err := proto.Unmarshal(b, m); err != nil {

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -12,7 +14,6 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 )
 
 // raftHandler serves the paths under /raft.
@@ -37,14 +38,13 @@ func (t *Transport) guard(method string, h http.HandlerFunc) http.Handler {
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
 			return
 		}
-		log := t.o.Logger.With(zap.String("remote-peer-id", r.Header.Get("X-Server-From")), zap.String("remote-address", r.RemoteAddr))
 		if err := compatible(r.Header); err != nil {
-			log.Warn("refused a member: its version does not fit", zap.String("remote-version", r.Header.Get("X-Server-Version")), zap.Error(err))
+			t.refusals.tell(r, "refused a member: its version does not fit", zap.String("remote-version", r.Header.Get("X-Server-Version")), zap.Error(err))
 			http.Error(w, textIncompatible, http.StatusPreconditionFailed)
 			return
 		}
 		if theirs := r.Header.Get("X-Etcd-Cluster-ID"); theirs != hexID(t.ClusterID) {
-			log.Warn("refused a member of another cluster", zap.String("remote-cluster-id", theirs), zap.String("local-cluster-id", hexID(t.ClusterID)))
+			t.refusals.tell(r, "refused a member of another cluster", zap.String("remote-cluster-id", theirs), zap.String("local-cluster-id", hexID(t.ClusterID)))
 			http.Error(w, textMismatch, http.StatusPreconditionFailed)
 			return
 		}
@@ -77,42 +77,28 @@ func sender(r *http.Request) uint64 {
 	return id
 }
 
-// slowBody bounds the silence within a request's body.
-type slowBody struct {
-	body    io.Reader
-	control *http.ResponseController
-	silence time.Duration
-}
-
-func (s *slowBody) Read(b []byte) (int, error) {
-	_ = s.control.SetReadDeadline(time.Now().Add(s.silence)) // what can't be bounded is read all the same
-	n, err := s.body.Read(b)
-	_ = s.control.SetReadDeadline(time.Time{})
-	return n, err
-}
-
-func (t *Transport) body(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &slowBody{r.Body, http.NewResponseController(w), t.o.ReadTimeout}
-}
-
 // takePost takes one message.
 func (t *Transport) takePost(w http.ResponseWriter, r *http.Request) {
 	from := sender(r)
 	t.learnFrom(r, from)
-	b, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(t.body(w, r)), messageBytesMax))
+	body := &metered{from: t.body(w, r), room: t.room}
+	defer body.empty()
+	b, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), postBytesMax))
 	if err != nil {
 		t.o.Observe.ReceiveFailed(from)
-		http.Error(w, "error reading raft message", http.StatusBadRequest)
+		t.refusals.tell(r, "failed to read a Raft message", zap.Error(err))
+		http.Error(w, "error reading raft message", readStatus(err))
 		return
 	}
-	m := &raftpb.Message{}
-	if err := proto.Unmarshal(b, m); err != nil || m.GetType() == raftpb.MsgSnap { // a snapshot comes with its file
+	m, err := parseMessage(b, 2*postBytesMax)
+	if err != nil || m.GetType() == raftpb.MsgSnap { // a snapshot comes with its file
 		t.o.Observe.ReceiveFailed(from)
+		t.refusals.tell(r, "failed to decode a Raft message", zap.Error(err))
 		http.Error(w, "error unmarshalling raft message", http.StatusBadRequest)
 		return
 	}
 	t.o.Observe.Received(m.GetFrom(), len(b))
-	if !t.admit(w, m) {
+	if !t.admit(w, r, m) {
 		return
 	}
 	if err := t.Receiver.Step(r.Context(), m); err != nil {
@@ -122,14 +108,25 @@ func (t *Transport) takePost(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// readStatus tells a body that never came from one that is too much.
+func readStatus(err error) int {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errTooMuch):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
 // admit answers a message that is not for raft.
-func (t *Transport) admit(w http.ResponseWriter, m *raftpb.Message) bool {
+func (t *Transport) admit(w http.ResponseWriter, r *http.Request, m *raftpb.Message) bool {
 	why := t.unwanted(m)
 	if why == "" {
 		return true
 	}
-	t.o.Logger.Warn("rejected a Raft message", zap.String("reason", why),
-		zap.String("remote-peer-id", hexID(m.GetFrom())), zap.String("to", hexID(m.GetTo())))
+	t.refusals.tell(r, "rejected a Raft message", zap.String("reason", why), zap.String("from", hexID(m.GetFrom())), zap.String("to", hexID(m.GetTo())))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusForbidden)
 	writeJSON(w, map[string]string{"message": why})
@@ -143,19 +140,21 @@ func writeJSON(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
 func (t *Transport) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 	from := sender(r)
 	t.learnFrom(r, from)
-	body := bufio.NewReaderSize(t.body(w, r), readBytes)
-	m, err := readMessage(body, snapshotBytesMax)
+	in := t.body(w, r)
+	m, body, err := t.snapshotMessage(in)
 	if err != nil {
 		t.o.Observe.ReceiveFailed(from)
-		http.Error(w, "failed to decode raft message ("+err.Error()+")", http.StatusBadRequest)
+		t.refusals.tell(r, "failed to decode a snapshot message", zap.Error(err))
+		http.Error(w, "failed to decode raft message ("+err.Error()+")", readStatus(err))
 		return
 	}
 	if m.GetType() != raftpb.MsgSnap {
 		t.o.Observe.ReceiveFailed(from)
+		t.refusals.tell(r, "refused a message that is no snapshot", zap.Stringer("type", m.GetType()))
 		http.Error(w, "wrong raft message type", http.StatusBadRequest)
 		return
 	}
-	if !t.admit(w, m) {
+	if !t.admit(w, r, m) {
 		return
 	}
 	index := m.GetSnapshot().GetMetadata().GetIndex()
@@ -173,6 +172,19 @@ func (t *Transport) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 	t.o.Observe.Received(m.GetFrom(), counted.n)
 	log.Info("received and saved database snapshot", zap.Int("bytes", counted.n))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// snapshotMessage reads the message before the db file, and gives what follows.
+func (t *Transport) snapshotMessage(in io.Reader) (*raftpb.Message, io.Reader, error) {
+	body := &metered{from: in, room: t.room}
+	defer body.empty()
+	buffered := bufio.NewReaderSize(body, readBytes)
+	m, err := readMessage(buffered, snapshotBytesMax)
+	if err != nil {
+		return nil, nil, err
+	}
+	ahead, err := buffered.Peek(buffered.Buffered())
+	return m, io.MultiReader(bytes.NewReader(ahead), in), err
 }
 
 // counter counts what is read.
@@ -200,17 +212,19 @@ func (t *Transport) lendStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if t.Receiver.Removed(from) {
+		t.refusals.tell(r, "refused a stream to a removed member", zap.String("from", hexID(from)))
 		http.Error(w, "removed member", http.StatusGone)
 		return
 	}
 	p := t.peer(from)
 	if p == nil {
 		t.learnFrom(r, from)
+		t.refusals.tell(r, "refused a stream to a member that is not known here yet", zap.String("from", hexID(from)))
 		http.Error(w, "error sender not found", http.StatusNotFound)
 		return
 	}
 	if to := r.Header.Get("X-Raft-To"); to != hexID(t.ID) {
-		t.o.Logger.Warn("refused a stream that is meant for another member", zap.String("remote-peer-id", p.name), zap.String("to", to))
+		t.refusals.tell(r, "refused a stream that is meant for another member", zap.String("to", to))
 		http.Error(w, "to field mismatch", http.StatusPreconditionFailed)
 		return
 	}

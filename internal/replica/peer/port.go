@@ -56,7 +56,7 @@ type Local interface {
 
 // Handler serves the peer port, but for /version, which health serves on every port.
 func (t *Transport) Handler(m Local) http.Handler {
-	q := questions{Local: m, clusterID: hexID(t.ClusterID), log: t.o.Logger}
+	q := questions{Local: m, clusterID: hexID(t.ClusterID), log: t.o.Logger, refusals: t.refusals}
 	mux := http.NewServeMux()
 	raft := t.raftHandler()
 	mux.Handle(raftPath, raft)
@@ -75,6 +75,7 @@ type questions struct {
 	Local
 	clusterID string
 	log       *zap.Logger
+	refusals  *refusals
 }
 
 func (q questions) members(w http.ResponseWriter, r *http.Request) {
@@ -136,10 +137,11 @@ func (q questions) hashKV(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if theirs := r.Header.Get("X-Etcd-Cluster-ID"); theirs != "" && theirs != q.clusterID {
+		q.refusals.tell(r, "refused a question of another cluster", zap.String("remote-cluster-id", theirs))
 		http.Error(w, textMismatch, http.StatusPreconditionFailed)
 		return
 	}
-	b, ok := question(w, r)
+	b, ok := q.question(w, r)
 	if !ok {
 		return
 	}
@@ -168,9 +170,12 @@ func (q questions) hashKV(w http.ResponseWriter, r *http.Request) {
 }
 
 // question reads the body of a request.
-func question(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+func (q questions) question(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, questionBytesMax))
 	var large *http.MaxBytesError
+	if err != nil {
+		q.refusals.tell(r, "failed to read a question of a member", zap.Error(err))
+	}
 	switch {
 	case errors.As(err, &large):
 		http.Error(w, "request body too large", http.StatusRequestEntityTooLarge)
@@ -205,7 +210,7 @@ func (q questions) lease(w http.ResponseWriter, r *http.Request, req proto.Messa
 	if !allow(w, r, http.MethodPost) {
 		return
 	}
-	b, ok := question(w, r)
+	b, ok := q.question(w, r)
 	if !ok {
 		return
 	}

@@ -30,6 +30,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"keelson/internal/kit/clock"
 )
@@ -160,10 +161,13 @@ func (o Options) withDefaults() Options {
 // may be called from any goroutine.
 type Transport struct {
 	Params
-	o      Options
-	lines  lines
-	ctx    context.Context // ends with Stop
-	cancel context.CancelFunc
+	o     Options
+	lines lines
+	// room bounds what posted messages hold, refusals what is logged of those that are refused.
+	room     *semaphore.Weighted
+	refusals *refusals
+	ctx      context.Context // ends with Stop
+	cancel   context.CancelFunc
 	// running counts the goroutines of all peers, past ones too.
 	running sync.WaitGroup
 
@@ -177,7 +181,10 @@ type Transport struct {
 // New makes a Transport without peers. It hands nothing to the Receiver before AddPeer or a request to its Handler.
 func New(p Params, o Options) *Transport {
 	o = o.withDefaults()
-	t := &Transport{Params: p, o: o, lines: newLines(o), peers: map[uint64]*peer{}, learned: map[uint64]*peer{}}
+	t := &Transport{
+		Params: p, o: o, lines: newLines(o), peers: map[uint64]*peer{}, learned: map[uint64]*peer{},
+		room: semaphore.NewWeighted(intakeBytesMax), refusals: &refusals{clock: o.Clock, log: o.Logger, last: map[string]time.Time{}},
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
