@@ -249,6 +249,9 @@ func (m *Member) Running() bool {
 	}
 }
 
+// PID is the number of the process that was started last.
+func (m *Member) PID() int { return m.run.cmd.Process.Pid }
+
 // WaitHealthy waits until the member answers a linearizable read. It may be out of space.
 func (m *Member) WaitHealthy() {
 	m.t.Helper()
