@@ -157,6 +157,7 @@ func TestHugeHeaders(t *testing.T) {
 				}
 				continue
 			}
+			_ = resp.Body.Close() // the connection ends with the test
 			if resp.StatusCode != want {
 				t.Errorf("%s, %d bytes: status %d", address, size, resp.StatusCode)
 			}

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -46,6 +47,7 @@ func TestBodyThatNeverComes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "answer" {
 		t.Errorf("%q %v", body, err)
 	}
@@ -55,8 +57,8 @@ func TestBodyThatNeverComes(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
+	ne := net.Error(nil)
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // A handler that reads a body whole may then take its time: the bound is the body's.
@@ -118,6 +120,7 @@ func TestManySilentConnections(t *testing.T) {
 	if err != nil {
 		t.Fatalf("silent connections keep others out: %v", err)
 	}
+	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "served" {
 		t.Errorf("%q %v", body, err)
 	}
