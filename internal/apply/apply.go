@@ -16,6 +16,7 @@ import (
 
 	"keelson/internal/kit/wire"
 	"keelson/internal/state/alarm"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -56,6 +57,7 @@ type State struct {
 	Leases  *lease.Table
 	Cluster *cluster.Cluster
 	Alarms  *alarm.Set
+	Auth    *auth.Store
 	Watch   *watch.Hub
 }
 
@@ -65,6 +67,10 @@ type Options struct {
 	MaxLearners int
 	// PersistCheckpoints stores lease checkpoints even below cluster version 3.6.
 	PersistCheckpoints bool
+	// Tokens is told of tokens; nil: nobody is.
+	Tokens Tokens
+	// Hash hashes the passwords in entries of etcd before 3.5; nil: they are refused.
+	Hash auth.Hasher
 }
 
 // Asked is what an entry asks for, and the name of that, empty where it asks for nothing that has one.
@@ -83,11 +89,22 @@ type Applier struct {
 	Last  Asked
 	o     Options
 	batch *store.Batch
+	index uint64               // of the entry at hand
+	guard Guard                // asked about the entry at hand
 	req   pb.InternalRaftRequest // the request of the entry at hand: half a kilobyte of pointers, used again
 }
 
 // New gives an Applier over s.
 func New(s State, o Options) *Applier {
+	if s.Auth == nil {
+		s.Auth = auth.New()
+	}
+	if o.Tokens == nil {
+		o.Tokens = noTokens{}
+	}
+	if o.Hash == nil {
+		o.Hash = noHasher
+	}
 	return &Applier{State: s, o: o, batch: &store.Batch{}}
 }
 
@@ -96,6 +113,7 @@ func New(s State, o Options) *Applier {
 func (a *Applier) Apply(e *raftpb.Entry, wanted func(id uint64) bool) (uint64, Result, error) {
 	defer a.mark(e)
 	a.Last = Asked{}
+	a.index = e.GetIndex()
 	if len(e.Data) == 0 {
 		return 0, Result{}, nil
 	}
@@ -125,18 +143,25 @@ func (a *Applier) Apply(e *raftpb.Entry, wanted func(id uint64) bool) (uint64, R
 // mark makes the batch end at e.
 func (a *Applier) mark(e *raftpb.Entry) { a.batch.Index, a.batch.Term = e.GetIndex(), e.GetTerm() }
 
-// allowed checks what replicated state forbids, in one order: the corrupt alarm, then the no-space alarm.
+// allowed checks what replicated state forbids, in one order: the corrupt alarm, the no-space alarm, what the caller may do.
 func (a *Applier) allowed(k *kind, req *pb.InternalRaftRequest) error {
 	if k.data && a.Alarms.Active(pb.AlarmType_CORRUPT) {
 		return ErrCorrupt
 	}
-	if k.grows == nil || !k.grows(req) {
-		return nil
-	}
-	if a.Alarms.Active(pb.AlarmType_NOSPACE) {
+	grows := k.grows != nil && k.grows(req)
+	if grows && a.Alarms.Active(pb.AlarmType_NOSPACE) {
 		return ErrNoSpace
 	}
-	a.Grown.Add(1)
+	if v := a.Auth.Now(); v.Enabled() {
+		h := req.GetHeader()
+		a.guard = Guard{View: v, Caller: auth.Caller{User: h.GetUsername(), Revision: h.GetAuthRevision()}, Leases: a.Leases}
+		if err := k.may(&a.guard, req); err != nil {
+			return err
+		}
+	}
+	if grows {
+		a.Grown.Add(1)
+	}
 	return nil
 }
 
@@ -149,6 +174,7 @@ func (a *Applier) Flush() *store.Batch {
 	b := a.batch
 	b.Rev = a.KV.Rev()
 	a.batch = &store.Batch{}
+	a.KV.SetBeside(a.Auth.Now())
 	a.KV.Publish()
 	a.Watch.Publish(a.KV.Rev())
 	return b

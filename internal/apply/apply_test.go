@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/clock"
@@ -86,7 +87,10 @@ func newBench(t *testing.T) *bench {
 func (b *bench) entry(t *testing.T, req *pb.InternalRaftRequest) *raftpb.Entry {
 	t.Helper()
 	b.index++
-	req.Header = &pb.RequestHeader{ID: b.index}
+	if req.Header == nil {
+		req.Header = &pb.RequestHeader{}
+	}
+	req.Header.ID = b.index
 	data, err := proto.Marshal(req)
 	if err != nil {
 		t.Fatal(err)
@@ -201,12 +205,32 @@ func parse(line string) (*pb.InternalRaftRequest, error) {
 		id, _ := strconv.ParseUint(f[1], 16, 64)
 		return &pb.InternalRaftRequest{ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{
 			Member_ID: id, MemberAttributes: &membershippb.Attributes{Name: f[2], ClientUrls: f[3:]}}}, nil
-	case "auth":
-		return &pb.InternalRaftRequest{AuthEnable: &pb.AuthEnableRequest{}}, nil
+	case "unknown":
+		return &pb.InternalRaftRequest{}, nil
+	case "as":
+		return parseAs(line)
+	case "proto":
+		req := &pb.InternalRaftRequest{}
+		return req, prototext.Unmarshal([]byte(strings.TrimPrefix(line, "proto ")), req)
 	case "txn":
 		return &pb.InternalRaftRequest{Txn: parseTxn(strings.TrimPrefix(line, "txn "))}, nil
 	}
 	return nil, fmt.Errorf("no such request")
+}
+
+// parseAs reads `as USER@REVISION REQUEST`: a request of somebody who was that user at that auth revision.
+func parseAs(line string) (*pb.InternalRaftRequest, error) {
+	f := strings.SplitN(line, " ", 3)
+	user, rev, _ := strings.Cut(f[1], "@")
+	n, err := strconv.ParseUint(rev, 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	req, err := parse(f[2])
+	if err == nil {
+		req.Header = &pb.RequestHeader{Username: user, AuthRevision: n}
+	}
+	return req, err
 }
 
 func parsePut(f []string) *pb.PutRequest {

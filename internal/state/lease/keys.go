@@ -51,6 +51,20 @@ func (k *keySet) index(key []byte) int {
 	return slices.IndexFunc(k.few, func(old []byte) bool { return bytes.Equal(old, key) })
 }
 
+func (k *keySet) each(f func(key []byte) error) error {
+	for _, key := range k.few {
+		if err := f(key); err != nil {
+			return err
+		}
+	}
+	for key := range k.many {
+		if err := f([]byte(key)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (k *keySet) clone() *keySet {
 	if k.many == nil {
 		return &keySet{few: slices.Clone(k.few)}

@@ -209,6 +209,18 @@ func (t *Table) Keys(id int64) [][]byte {
 	return keys.sorted()
 }
 
+// EachKey calls f with the keys attached to the lease, in no order, until it fails. f must not call the table.
+func (t *Table) EachKey(id int64, f func(key []byte) error) error {
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.records[id]
+	if r == nil || r.keys == nil {
+		return nil
+	}
+	return r.keys.each(f)
+}
+
 // All gives every lease, the one that runs out first first; those with equal deadlines, and all of them on a
 // member that does not lead, by number.
 func (t *Table) All() []Lease {

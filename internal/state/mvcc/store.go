@@ -31,6 +31,7 @@ type Store struct {
 	rev     int64
 	compact int64
 	txn     Txn
+	beside  any
 
 	// superseded holds every version that has a predecessor, in the order of revisions: what evicting and
 	// compacting walk. evicted numbers the first whose predecessor's value may still be in memory.
@@ -82,11 +83,14 @@ func (s *Store) CompactRev() int64 { return s.compact }
 func (s *Store) Publish() {
 	s.view.Store(&View{
 		state: s.at(s.rev),
-		live:  s.tree.live, replaced: s.tree.replaced,
+		live:  s.tree.live, replaced: s.tree.replaced, beside: s.beside,
 	})
 	s.tree.epoch++
 	s.held.trim(s.tree.replaced, s.compact)
 }
+
+// SetBeside has x published with every view from the next one on: state that readers must see as of the same moment.
+func (s *Store) SetBeside(x any) { s.beside = x }
 
 // at is what a read of the newest tree at rev stands on.
 func (s *Store) at(rev int64) state {

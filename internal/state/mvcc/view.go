@@ -8,7 +8,11 @@ type View struct {
 	state
 	live     int64
 	replaced int64
+	beside   any
 }
+
+// Beside gives what was published with the view.
+func (v *View) Beside() any { return v.beside }
 
 // Rev is the revision of the view.
 func (v *View) Rev() int64 { return v.rev }
