@@ -89,8 +89,8 @@ type Applier struct {
 	Last  Asked
 	o     Options
 	batch *store.Batch
-	index uint64               // of the entry at hand
-	guard Guard                // asked about the entry at hand
+	index uint64                 // of the entry at hand
+	guard Guard                  // asked about the entry at hand
 	req   pb.InternalRaftRequest // the request of the entry at hand: half a kilobyte of pointers, used again
 }
 

@@ -29,28 +29,28 @@ var errNoHasher = errors.New("apply: passwords can't be hashed here")
 
 func noHasher(string) ([]byte, error) { return nil, errNoHasher }
 
-func (a *Applier) authEnable(*pb.InternalRaftRequest, bool) Result {
+func authEnable(a *Applier, _ *pb.InternalRaftRequest, _ bool) Result {
 	if _, err := a.Auth.Enable(a.batch); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthEnableResponse{Header: a.header()}}
 }
 
-func (a *Applier) authDisable(*pb.InternalRaftRequest, bool) Result {
+func authDisable(a *Applier, _ *pb.InternalRaftRequest, _ bool) Result {
 	if a.Auth.Disable(a.batch) {
 		a.o.Tokens.DropAll()
 	}
 	return Result{Resp: &pb.AuthDisableResponse{Header: a.header()}}
 }
 
-func (a *Applier) authStatus(*pb.InternalRaftRequest, bool) Result {
+func authStatus(a *Applier, _ *pb.InternalRaftRequest, _ bool) Result {
 	v := a.Auth.Now()
 	return Result{Resp: &pb.AuthStatusResponse{Header: a.header(), Enabled: v.Enabled(), AuthRevision: v.Revision()}}
 }
 
 // authenticate gives a token to a user whose password the proposer has checked. Its number is that of the entry before, as
 // every etcd makes it: a token from one member is known to all.
-func (a *Applier) authenticate(r *pb.InternalRaftRequest, _ bool) Result {
+func authenticate(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	req := r.Authenticate
 	if err := a.Auth.Now().MayHaveToken(req.Name); err != nil {
 		return Result{Err: err}
@@ -59,14 +59,14 @@ func (a *Applier) authenticate(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthenticateResponse{Header: a.header(), Token: token}}
 }
 
-func (a *Applier) userAdd(r *pb.InternalRaftRequest, _ bool) Result {
+func userAdd(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.UserAdd(a.batch, r.AuthUserAdd, a.o.Hash); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthUserAddResponse{Header: a.header()}}
 }
 
-func (a *Applier) userGet(r *pb.InternalRaftRequest, _ bool) Result {
+func userGet(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	roles, err := a.Auth.Now().UserRoles(r.AuthUserGet.Name)
 	if err != nil {
 		return Result{Err: err}
@@ -74,11 +74,11 @@ func (a *Applier) userGet(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthUserGetResponse{Header: a.header(), Roles: roles}}
 }
 
-func (a *Applier) userList(*pb.InternalRaftRequest, bool) Result {
+func userList(a *Applier, _ *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthUserListResponse{Header: a.header(), Users: a.Auth.Now().Users()}}
 }
 
-func (a *Applier) userDelete(r *pb.InternalRaftRequest, _ bool) Result {
+func userDelete(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.UserDelete(a.batch, r.AuthUserDelete); err != nil {
 		return Result{Err: err}
 	}
@@ -86,7 +86,7 @@ func (a *Applier) userDelete(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthUserDeleteResponse{Header: a.header()}}
 }
 
-func (a *Applier) userChangePassword(r *pb.InternalRaftRequest, _ bool) Result {
+func userChangePassword(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.UserChangePassword(a.batch, r.AuthUserChangePassword, a.o.Hash); err != nil {
 		return Result{Err: err}
 	}
@@ -94,28 +94,28 @@ func (a *Applier) userChangePassword(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthUserChangePasswordResponse{Header: a.header()}}
 }
 
-func (a *Applier) userGrantRole(r *pb.InternalRaftRequest, _ bool) Result {
+func userGrantRole(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.UserGrantRole(a.batch, r.AuthUserGrantRole); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthUserGrantRoleResponse{Header: a.header()}}
 }
 
-func (a *Applier) userRevokeRole(r *pb.InternalRaftRequest, _ bool) Result {
+func userRevokeRole(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.UserRevokeRole(a.batch, r.AuthUserRevokeRole); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthUserRevokeRoleResponse{Header: a.header()}}
 }
 
-func (a *Applier) roleAdd(r *pb.InternalRaftRequest, _ bool) Result {
+func roleAdd(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.RoleAdd(a.batch, r.AuthRoleAdd); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthRoleAddResponse{Header: a.header()}}
 }
 
-func (a *Applier) roleGet(r *pb.InternalRaftRequest, _ bool) Result {
+func roleGet(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	perm, err := a.Auth.Now().Permissions(r.AuthRoleGet.Role)
 	if err != nil {
 		return Result{Err: err}
@@ -123,25 +123,25 @@ func (a *Applier) roleGet(r *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthRoleGetResponse{Header: a.header(), Perm: perm}}
 }
 
-func (a *Applier) roleList(*pb.InternalRaftRequest, bool) Result {
+func roleList(a *Applier, _ *pb.InternalRaftRequest, _ bool) Result {
 	return Result{Resp: &pb.AuthRoleListResponse{Header: a.header(), Roles: a.Auth.Now().Roles()}}
 }
 
-func (a *Applier) roleDelete(r *pb.InternalRaftRequest, _ bool) Result {
+func roleDelete(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.RoleDelete(a.batch, r.AuthRoleDelete); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthRoleDeleteResponse{Header: a.header()}}
 }
 
-func (a *Applier) roleGrantPermission(r *pb.InternalRaftRequest, _ bool) Result {
+func roleGrantPermission(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.RoleGrantPermission(a.batch, r.AuthRoleGrantPermission); err != nil {
 		return Result{Err: err}
 	}
 	return Result{Resp: &pb.AuthRoleGrantPermissionResponse{Header: a.header()}}
 }
 
-func (a *Applier) roleRevokePermission(r *pb.InternalRaftRequest, _ bool) Result {
+func roleRevokePermission(a *Applier, r *pb.InternalRaftRequest, _ bool) Result {
 	if err := a.Auth.RoleRevokePermission(a.batch, r.AuthRoleRevokePermission); err != nil {
 		return Result{Err: err}
 	}
