@@ -21,6 +21,7 @@ type Config struct {
 	Raft       Raft
 	Storage    Storage
 	Limits     Limits
+	Auth       Auth
 	KeepAlive  KeepAlive
 	Logging    Logging
 	Monitoring Monitoring
@@ -136,6 +137,16 @@ type Limits struct {
 	WarnApply, WarnUnary time.Duration
 	// WatchProgress is how often an idle watcher that asked for it is told the revision; 0 asks for the default of 10 minutes.
 	WatchProgress time.Duration
+}
+
+// Auth holds how users prove who they are.
+type Auth struct {
+	// Token is the kind of token, and its options behind a comma.
+	Token string
+	// TokenTTL is how long a simple token is good for; 0 asks for the default of five minutes.
+	TokenTTL time.Duration
+	// BcryptCost is the cost of a password's hash.
+	BcryptCost uint
 }
 
 // KeepAlive holds the pings of a gRPC connection.

@@ -62,12 +62,22 @@ func checked[T any](parse func(string) (T, error)) kind {
 
 // milliseconds are what the interval of heartbeats and elections is counted in, also in a YAML file.
 func milliseconds(field func(*Config) *time.Duration) kind {
+	return counted(time.Millisecond, "ms", millisecondsMax, field)
+}
+
+// seconds are what a token's time is counted in, also in a YAML file.
+func seconds(field func(*Config) *time.Duration) kind {
+	return counted(time.Second, "s", secondsMax, field)
+}
+
+// counted is for a duration that is given as a whole number of units.
+func counted(unit time.Duration, name string, most uint64, field func(*Config) *time.Duration) kind {
 	k := into(func(s string) (time.Duration, error) {
 		n, err := parseUint(s)
-		if err == nil && n > millisecondsMax {
-			err = fmt.Errorf("%d ms is more than %d ms", n, uint64(millisecondsMax))
+		if err == nil && n > most {
+			return 0, fmt.Errorf("%d %s is more than %d %s", n, name, most, name)
 		}
-		return time.Duration(n) * time.Millisecond, err
+		return time.Duration(n) * unit, err
 	}, field)
 	k.number = nil
 	return k
@@ -75,6 +85,9 @@ func milliseconds(field func(*Config) *time.Duration) kind {
 
 // millisecondsMax keeps the product with a million inside an int64; an hour is past every sane value.
 const millisecondsMax = 3_600_000
+
+// secondsMax is a hundred years, which as nanoseconds is inside an int64 too.
+const secondsMax = 100 * 365 * 24 * 3600
 
 func parseText(s string) (string, error) { return s, nil }
 

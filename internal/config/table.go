@@ -39,7 +39,6 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterAuth      = "authentication"
 	laterHTTP      = "the JSON gateway"
 	laterV2        = "the v2 API"
 	laterDiscovery = "discovery"
@@ -180,9 +179,12 @@ func discoveryRows() []Row {
 
 func authRows() []Row {
 	return []Row{
-		{Section: authn, Flag: "auth-token", Default: "simple", Help: "The kind of token that a user gets, and its options: simple or jwt,…", Later: laterAuth, kind: checked(parseText)},
-		{Section: authn, Flag: "bcrypt-cost", Default: "10", Help: "The cost of a password's hash, 4 to 31.", Later: laterAuth, kind: checked(parseSize)},
-		{Section: authn, Flag: "auth-token-ttl", Default: "300", Help: "Seconds that a simple token is good for.", Later: laterAuth, kind: checked(parseSize)},
+		{Section: authn, Flag: "auth-token", Default: "simple", Help: "The kind of token that a user gets, and its options: simple or jwt,…",
+			kind: into(parseText, func(c *Config) *string { return &c.Auth.Token })},
+		{Section: authn, Flag: "bcrypt-cost", Default: "10", Help: "The cost of a password's hash, 4 to 31; each step doubles the time that a login takes. Another number means 10.",
+			kind: into(parseSize, func(c *Config) *uint { return &c.Auth.BcryptCost })},
+		{Section: authn, Flag: "auth-token-ttl", Default: "300", Help: "Seconds that a simple token is good for after its last use.",
+			kind: seconds(func(c *Config) *time.Duration { return &c.Auth.TokenTTL })},
 	}
 }
 

@@ -33,7 +33,7 @@ type forcing struct {
 
 // forceNew does it, and changes c into what the log is afterwards.
 func (o *opened) forceNew(cfg *config.Config, d Deps, c *wal.Contents) error {
-	f := &forcing{opened: o, cfg: cfg, deps: d, log: c, applier: apply.New(o.state, applyOptions(cfg))}
+	f := &forcing{opened: o, cfg: cfg, deps: d, log: c, applier: apply.New(o.state, applyOptions(cfg, nil))}
 	for _, step := range []func() error{f.begin, f.settle, f.part, f.record} {
 		if err := step(); err != nil {
 			return fmt.Errorf("server: force a new cluster: %w", err)

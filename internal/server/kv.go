@@ -9,6 +9,7 @@ import (
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/wire"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/mvcc"
 )
 
@@ -21,6 +22,7 @@ type KV struct {
 	quota    *quota
 	reclaim  *reclaimer
 	slow     *slow
+	auth     *authority
 	opsMax   int
 }
 
@@ -67,6 +69,9 @@ func (s *KV) rangeNow(ctx context.Context, r *pb.RangeRequest, start time.Time) 
 func (s *KV) read(ctx context.Context, o mvcc.RangeOptions) (*mvcc.View, mvcc.RangeResult, error) {
 	for {
 		v := s.kv.View()
+		if err := s.auth.may(ctx, v, auth.Access{Kind: auth.Read, Key: o.Key, End: o.End}); err != nil {
+			return v, mvcc.RangeResult{}, err
+		}
 		res, err := v.Range(ctx, o)
 		if o.Rev > 0 || !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
 			return v, res, err
@@ -87,6 +92,9 @@ func (s *KV) RangeStream(ctx context.Context, r *pb.RangeRequest, send func(*wir
 	o.Order, o.Target = mvcc.SortNone, mvcc.ByKey
 	for {
 		v := s.kv.View()
+		if err := s.auth.may(ctx, v, auth.Access{Kind: auth.Read, Key: o.Key, End: o.End}); err != nil {
+			return err
+		}
 		begun, err := s.stream(ctx, v, o, send)
 		// As in read: as long as nothing went out, a compaction newer than the view only means to start again.
 		if o.Rev > 0 || begun || !errors.Is(err, mvcc.ErrCompacted) || s.kv.View() == v {
@@ -188,6 +196,9 @@ func (s *KV) readTxn(ctx context.Context, r *pb.TxnRequest, serializable bool) (
 	}
 	for {
 		v := s.kv.View()
+		if err := s.mayTxn(ctx, v, r); err != nil {
+			return nil, err
+		}
 		resp, err := apply.ReadTxn(ctx, v, r)
 		if errors.Is(err, mvcc.ErrCompacted) && s.kv.View() != v {
 			continue
@@ -198,6 +209,18 @@ func (s *KV) readTxn(ctx context.Context, r *pb.TxnRequest, serializable bool) (
 		s.fill(resp.Header)
 		return resp, nil
 	}
+}
+
+// mayTxn tells whether the caller may read what a transaction reads.
+func (s *KV) mayTxn(ctx context.Context, v *mvcc.View, r *pb.TxnRequest) error {
+	if !rulesOf(v).Enabled() {
+		return nil
+	}
+	g, err := s.auth.guard(ctx, v)
+	if err != nil {
+		return err
+	}
+	return g.Txn(r)
 }
 
 // readOnly tells whether a transaction is ranges alone, and whether all of them are serializable.

@@ -13,6 +13,7 @@ import (
 
 	"keelson/internal/kit/clock"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/lease"
 )
 
@@ -116,7 +117,7 @@ func (k *leaseKeeper) revoke(ctx context.Context, flying *sync.WaitGroup, slots 
 		flying.Go(func() {
 			defer func() { <-slots }()
 			req := &pb.InternalRaftRequest{LeaseRevoke: &pb.LeaseRevokeRequest{ID: id}}
-			_, err := k.proposer.propose(ctx, req)
+			_, err := k.proposer.propose(auth.Itself(ctx), req)
 			switch {
 			case err == nil && k.expired != nil:
 				k.expired()

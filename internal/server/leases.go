@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/lease"
 )
 
@@ -22,6 +23,7 @@ type Leases struct {
 	quota    *quota
 	clock    clock.Clock
 	leader   *leaderFinder
+	auth     *authority
 	// checkpoints: a leader notes what leases have left, and a renewal takes the note back.
 	checkpoints bool
 }
@@ -60,8 +62,19 @@ func (s *Leases) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb
 
 // LeaseRenew starts a lease's time anew and gives it in seconds, at the leader wherever that is.
 func (s *Leases) LeaseRenew(ctx context.Context, id int64) (int64, error) {
+	// Who may not end the keys of a lease may not make them last either.
+	g, err := s.auth.now(ctx)
+	if err == nil {
+		err = g.May(auth.Access{Kind: auth.Login})
+	}
+	if err == nil {
+		err = g.LeaseKeys(id, auth.Write)
+	}
+	if err != nil {
+		return 0, err
+	}
 	var ttl int64
-	err := s.leader.ask(ctx, func(ctx context.Context) error {
+	err = s.leader.ask(ctx, func(ctx context.Context) error {
 		var err error
 		ttl, err = s.RenewHere(ctx, id)
 		return err
@@ -126,8 +139,28 @@ func (s *Leases) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayRead(ctx, resp.Keys); err != nil {
+		return nil, err
+	}
 	resp.Header = s.headerPB()
 	return resp, nil
+}
+
+// mayRead tells whether the caller may read all of some keys.
+func (s *Leases) mayRead(ctx context.Context, keys [][]byte) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	g, err := s.auth.now(ctx)
+	if err != nil || g.May(auth.Access{Kind: auth.Admin}) == nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := g.Range(k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TimeToLiveHere answers for a lease on this member, which must lead.
@@ -153,9 +186,20 @@ func (s *Leases) TimeToLiveHere(ctx context.Context, r *pb.LeaseTimeToLiveReques
 	return resp, nil
 }
 
-// LeaseLeases lists all leases as this member knows them.
-func (s *Leases) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+// LeaseLeases lists all leases as this member knows them, to who may read the keys of all of them.
+func (s *Leases) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	g, err := s.auth.now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := s.table.All()
+	if g.View.Enabled() && g.May(auth.Access{Kind: auth.Admin}) != nil {
+		for _, l := range all {
+			if err := g.LeaseKeys(l.ID, auth.Read); err != nil {
+				return nil, err
+			}
+		}
+	}
 	resp := &pb.LeaseLeasesResponse{Header: s.headerPB(), Leases: make([]*pb.LeaseStatus, len(all))}
 	for i, l := range all {
 		resp.Leases[i] = &pb.LeaseStatus{ID: l.ID}

@@ -1,8 +1,8 @@
 package server
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -10,16 +10,13 @@ import (
 
 	"keelson/internal/apply"
 	"keelson/internal/kit/wire"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
 	"keelson/internal/storage/schema"
 	"keelson/internal/storage/store"
 )
-
-// errAuthEnabled is returned for a directory whose users must be asked for: this version would let everybody in.
-var errAuthEnabled = errors.New("the data directory has authentication enabled, which this version does not enforce yet; " +
-	"disable it with `etcdctl auth disable` on the version that wrote the directory, or keep using that version")
 
 // buckets is what small state is read from: the store, or one snapshot of it.
 type buckets interface {
@@ -30,9 +27,10 @@ type buckets interface {
 // loadState fills s from the store: at start, and after a snapshot was installed. It gives the compaction that had
 // begun and not ended, 0 if none.
 func loadState(st *store.Store, s apply.State) (resume int64, err error) {
-	if err := refuseAuth(st); err != nil {
+	if err := loadAuth(st, s.Auth); err != nil {
 		return 0, err
 	}
+	s.KV.SetBeside(s.Auth.Now())
 	cs, err := loadCluster(st)
 	if err != nil {
 		return 0, err
@@ -55,15 +53,29 @@ func loadState(st *store.Store, s apply.State) (resume int64, err error) {
 	return loadKeys(st, s)
 }
 
-func refuseAuth(b buckets) error {
-	v, err := b.Get(schema.Auth, schema.AuthEnabledKey)
-	if err != nil {
+// loadAuth reads users, roles and what is said of them as a whole.
+func loadAuth(b buckets, to *auth.Store) error {
+	var from auth.Stored
+	var err error
+	if from.Enabled, err = b.Get(schema.Auth, schema.AuthEnabledKey); err != nil {
 		return err
 	}
-	if len(v) == 1 && v[0] == 1 {
-		return errAuthEnabled
+	if from.Revision, err = b.Get(schema.Auth, schema.AuthRevisionKey); err != nil {
+		return err
 	}
-	return nil
+	for _, part := range []struct {
+		bucket schema.Bucket
+		to     *[][]byte
+	}{{schema.AuthUsers, &from.Users}, {schema.AuthRoles, &from.Roles}} {
+		err := b.ForEach(part.bucket, func(_, v []byte) error {
+			*part.to = append(*part.to, bytes.Clone(v))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return to.Load(from)
 }
 
 // loadKeys builds the index and attaches keys to their leases.

@@ -20,6 +20,7 @@ import (
 
 // Maintenance tells how the member is.
 type Maintenance struct {
+	*Defragmenter
 	identity
 	machine *machine
 	store   *store.Store

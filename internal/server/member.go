@@ -9,12 +9,14 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 
 	"github.com/coreos/go-semver/semver"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
 
 	"keelson/internal/apply"
 	"keelson/internal/config"
@@ -37,6 +39,9 @@ type Deps struct {
 	Caller Caller
 	// Observe is told how long things took. Its zero value observes nothing.
 	Observe Observer
+	// Random is where tokens come from, ReadFile reads keys by the names in --auth-token; nil: the machine's own.
+	Random   io.Reader
+	ReadFile func(name string) ([]byte, error)
 	// SegmentBytes is the size of a file of the log; 0 is etcd's 64 MB. The simulation's are small, so that
 	// its short lives see many of them come and go.
 	SegmentBytes int64
@@ -60,7 +65,7 @@ type Member struct {
 	*Maintenance
 	*Alarmer
 	*Downgrades
-	*Defragmenter
+	*Auth
 
 	cfg     *config.Config
 	deps    Deps
@@ -86,6 +91,7 @@ type workers struct {
 	space       *spaceWatch
 	compactor   *autoCompactor
 	corrupt     *corruptCheck
+	secrets     *secrets
 }
 
 // life is a member's end: the first reason wins.
@@ -117,12 +123,17 @@ func (l *life) fail(err error) {
 // open, and nothing was created if the error was in the configuration.
 func New(cfg *config.Config, d Deps) (*Member, error) {
 	l := newLife()
-	data, err := open(cfg, d, l.fail)
+	sec, err := newSecrets(cfg, d)
 	if err != nil {
 		return nil, err
 	}
+	data, err := open(cfg, d, l.fail)
+	if err != nil {
+		sec.passwords.Close()
+		return nil, err
+	}
 	m := &Member{cfg: cfg, deps: d, data: data, life: l}
-	m.wire()
+	m.wire(sec)
 	if cfg.Gates[config.InitialCorruptCheck] && data.applied.index > 0 {
 		if err := m.workers.corrupt.initial(l.ctx); err != nil {
 			return nil, errors.Join(err, m.Stop(l.ctx))
@@ -133,12 +144,12 @@ func New(cfg *config.Config, d Deps) (*Member, error) {
 
 // wire makes the parts and connects them. Data flows one way: requests through proposer and loop into machine, from
 // there into state, results to waiters.
-func (m *Member) wire() {
+func (m *Member) wire(sec *secrets) {
 	o, d, cfg := m.data, m.deps, m.cfg
 	ids := newRequestIDs(o.id, d.Clock.Now())
 	w := &waiters{ids: ids}
 	stats := &proposalStats{}
-	applier := apply.New(o.state, applyOptions(cfg))
+	applier := apply.New(o.state, applyOptions(cfg, sec.known))
 	m.machine = &machine{
 		applier: applier, store: o.store, waiters: w, clock: d.Clock,
 		slow: &slow{warn: cfg.Limits.WarnApply, logger: d.Logger, observe: &m.deps.Observe},
@@ -152,14 +163,18 @@ func (m *Member) wire() {
 	m.loop = raftloop.New(lo, o.log, o.wal, m.network, d.around(m.machine))
 	recv.loop = m.loop
 
+	if sec.simple != nil {
+		sec.simple.applied, sec.simple.timeout = m.loop.WaitApplied, proposeGrace+2*cfg.Raft.Election
+	}
 	p := &proposer{
+		auth: &authority{view: o.state.KV.View, kind: sec.kind, lease: o.state.Leases},
 		loop: m.loop, waiters: w, clock: d.Clock, stats: stats,
 		election: cfg.Raft.Election, timeout: proposeGrace + 2*cfg.Raft.Election, bytesMax: int(cfg.Limits.RequestBytes),
 		observe:    &m.deps.Observe,
 		peerActive: func(id uint64) bool { return !m.network.ActiveSince(id).IsZero() },
 	}
 	r := &reads{loop: m.loop, clock: d.Clock, timeout: p.timeout, fresh: cfg.Raft.Election / 2, logger: d.Logger}
-	m.workers = workers{sendables: sendables, stats: stats}
+	m.workers = workers{sendables: sendables, stats: stats, secrets: sec}
 	m.serve(p, r)
 	m.employ(p, r)
 	m.hook()
@@ -173,13 +188,13 @@ func (m *Member) serve(p *proposer, r *reads) {
 	q := newQuota(o.store, m.Alarmer, &o.diskFull, m.cfg.Storage.QuotaBytes, m.deps.Logger)
 	m.workers.space = &spaceWatch{clock: m.deps.Clock, grown: m.machine.applier.Grown.Load, full: func() bool { return !q.has(0) }, alarm: q.alarm}
 	m.workers.reclaimer = newReclaimer(m.machine, o.state, o.store, m.deps)
-	m.Defragmenter = &Defragmenter{store: o.store, logger: m.deps.Logger}
-	m.KV = &KV{identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
+	m.Auth = &Auth{identity: who, authority: p.auth, proposer: p, reads: r, passwords: m.workers.secrets.passwords, logger: m.deps.Logger}
+	m.KV = &KV{auth: p.auth, identity: who, kv: o.state.KV, proposer: p, reads: r, quota: q, reclaim: m.workers.reclaimer, slow: m.machine.slow, opsMax: int(m.cfg.Limits.TxnOps)}
 	find := &leaderFinder{loop: m.loop, cluster: o.state.Cluster, caller: m.deps.Caller, clock: m.deps.Clock, timeout: p.timeout}
-	m.Leases = &Leases{identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find, checkpoints: m.cfg.Gates["LeaseCheckpoint"]}
+	m.Leases = &Leases{auth: p.auth, identity: who, table: o.state.Leases, proposer: p, reads: r, quota: q, clock: m.deps.Clock, leader: find, checkpoints: m.cfg.Gates["LeaseCheckpoint"]}
 	m.Membership = newMembership(m, who, p, r, find)
 	watchOwnPlace(m)
-	m.Maintenance = &Maintenance{identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, sendables: m.workers.sendables, moveTimeout: m.cfg.Raft.Election}
+	m.Maintenance = &Maintenance{Defragmenter: &Defragmenter{store: o.store, logger: m.deps.Logger}, identity: who, machine: m.machine, store: o.store, cluster: o.state.Cluster, alarms: o.state.Alarms, quota: q, kv: o.state.KV, clock: m.deps.Clock, observe: &m.deps.Observe, sendables: m.workers.sendables, moveTimeout: m.cfg.Raft.Election}
 }
 
 // employ makes the goroutines' owners.
@@ -237,8 +252,13 @@ func (m *Member) hook() {
 	}
 }
 
-func applyOptions(cfg *config.Config) apply.Options {
-	return apply.Options{MaxLearners: cfg.Cluster.MaxLearners, PersistCheckpoints: cfg.Gates["LeaseCheckpointPersist"]}
+func applyOptions(cfg *config.Config, known apply.Tokens) apply.Options {
+	return apply.Options{
+		MaxLearners: cfg.Cluster.MaxLearners, PersistCheckpoints: cfg.Gates["LeaseCheckpointPersist"],
+		Tokens: known, Hash: func(password string) ([]byte, error) {
+			return bcrypt.GenerateFromPassword([]byte(password), bcryptCost(cfg))
+		},
+	}
 }
 
 func loopOptions(cfg *config.Config, d Deps, id uint64, ids *requestIDs, fail func(error)) raftloop.Options {

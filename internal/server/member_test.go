@@ -47,7 +47,7 @@ func (alone) Members(context.Context, []string) ([]PeerMember, uint64, error) {
 func (alone) DowngradeEnabled(context.Context, []string) (bool, error) {
 	return false, errors.New("nobody there")
 }
-func (alone) Promote(context.Context, []string, uint64) ([]PeerMember, error) {
+func (alone) Promote(context.Context, []string, uint64, string) ([]PeerMember, error) {
 	return nil, errors.New("nobody there")
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/storage/schema"
 )
@@ -23,6 +24,7 @@ type Membership struct {
 	reads    *reads
 	proposer *proposer
 	leader   *leaderFinder
+	auth     *authority
 	guard    reconfigGuard
 	clock    clock.Clock
 	logger   *zap.Logger
@@ -36,7 +38,7 @@ type Membership struct {
 
 func newMembership(m *Member, who identity, p *proposer, r *reads, find *leaderFinder) *Membership {
 	s := &Membership{
-		identity: who, cluster: m.data.state.Cluster, reads: r, proposer: p, leader: find,
+		identity: who, cluster: m.data.state.Cluster, reads: r, proposer: p, leader: find, auth: p.auth,
 		guard: reconfigGuard{strict: m.cfg.Cluster.StrictReconfig, id: who.id, clock: m.deps.Clock, activeSince: m.network.ActiveSince},
 		clock: m.deps.Clock, logger: m.deps.Logger, learnersMax: m.cfg.Cluster.MaxLearners, turn: make(chan struct{}, 1),
 	}
@@ -61,6 +63,9 @@ func (s *Membership) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb
 	if err != nil {
 		return nil, s.refused("add", 0, err)
 	}
+	if err := s.auth.May(ctx, auth.Admin); err != nil {
+		return nil, s.refused("add", 0, err)
+	}
 	slices.Sort(urls)
 	m := schema.Member{ID: cluster.MemberID(urls, strconv.FormatInt(s.clock.Now().Unix(), 10)), PeerURLs: urls, IsLearner: r.IsLearner}
 	if err := s.guard.add(s.cluster.State(), r.IsLearner); err != nil {
@@ -81,6 +86,9 @@ func (s *Membership) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb
 
 // MemberRemove removes a member for good. A leader that is to go hands over first.
 func (s *Membership) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	if err := s.auth.May(ctx, auth.Admin); err != nil {
+		return nil, s.refused("remove", r.ID, err)
+	}
 	if err := s.guard.remove(s.cluster.State(), r.ID); err != nil {
 		return nil, s.refused("remove", r.ID, err)
 	}
@@ -95,6 +103,9 @@ func (s *Membership) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest
 func (s *Membership) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	urls, err := checkPeerURLs(r.PeerURLs)
 	if err != nil {
+		return nil, s.refused("update", r.ID, err)
+	}
+	if err := s.auth.May(ctx, auth.Admin); err != nil {
 		return nil, s.refused("update", r.ID, err)
 	}
 	// Members of 3.6 replace all that raft knows of the member by what the change carries: without its role a learner

@@ -41,9 +41,9 @@ type Caller interface {
 	// HashKV gives a member's hash of the revisions up to rev. mvcc.ErrFutureRev where it has not got there, mvcc.ErrCompacted
 	// where it has forgotten them.
 	HashKV(ctx context.Context, peerURLs []string, clusterID uint64, rev int64) (*pb.HashKVResponse, error)
-	// Promote has the leader make a learner a voter and gives the members as they then are. Errors of package cluster
-	// are the leader's verdict.
-	Promote(ctx context.Context, peerURLs []string, id uint64) ([]PeerMember, error)
+	// Promote has the leader make a learner a voter and gives the members as they then are. token, if not empty, says for
+	// whom. Errors of packages cluster and auth are the leader's verdict.
+	Promote(ctx context.Context, peerURLs []string, id uint64, token string) ([]PeerMember, error)
 }
 
 // PeerMember, Receiver and NetworkParams are what package peer declares: a Network is made from them.

@@ -17,6 +17,7 @@ import (
 	"keelson/internal/config"
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/alarm"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -228,7 +229,7 @@ func (o *opened) join(c *wal.Contents) error {
 func newState(cfg *config.Config, d Deps, s *store.Store) apply.State {
 	kv := mvcc.New(s, mvcc.Options{})
 	return apply.State{
-		KV:      kv,
+		KV: kv, Auth: auth.New(),
 		Leases:  lease.New(minLeaseTTL(cfg), d.Observe.Leases),
 		Cluster: cluster.New(cluster.State{}),
 		Alarms:  alarm.New(),

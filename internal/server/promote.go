@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/storage/schema"
 )
@@ -18,6 +19,9 @@ const learnerReadyPercent = 90
 
 // MemberPromote makes a learner a voter, at the leader wherever that is: it alone knows how far the learner is.
 func (s *Membership) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	if err := s.auth.May(ctx, auth.Admin); err != nil {
+		return nil, s.refused("promote", r.ID, err)
+	}
 	resp := &pb.MemberPromoteResponse{}
 	var verdict error
 	err := s.leader.ask(ctx,
@@ -27,7 +31,7 @@ func (s *Membership) MemberPromote(ctx context.Context, r *pb.MemberPromoteReque
 		},
 		func(ctx context.Context, c Caller, urls []string) error {
 			var all []PeerMember
-			all, verdict = c.Promote(ctx, urls, r.ID)
+			all, verdict = c.Promote(ctx, urls, r.ID, tokenOf(ctx))
 			resp.Members = peersPB(all)
 			if settled(verdict) {
 				return nil
@@ -63,6 +67,7 @@ func settled(err error) bool {
 	}
 	for _, final := range []error{
 		cluster.ErrIDNotFound, cluster.ErrMemberNotLearner, cluster.ErrLearnerNotReady, cluster.ErrNotEnoughStarted,
+		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrInvalidToken,
 	} {
 		if errors.Is(err, final) {
 			return true
@@ -71,8 +76,19 @@ func settled(err error) bool {
 	return false
 }
 
+// tokenOf gives the token that a call brought, for the leader that is asked on its behalf.
+func tokenOf(ctx context.Context) string {
+	if c := auth.From(ctx); c != nil && c.HasToken {
+		return c.Token
+	}
+	return ""
+}
+
 // PromoteHere promotes a learner if this member leads; ErrNotLeader else.
 func (s *Membership) PromoteHere(ctx context.Context, id uint64) ([]*pb.Member, error) {
+	if err := s.auth.May(ctx, auth.Admin); err != nil {
+		return nil, err
+	}
 	if err := s.caughtUp(ctx, id); err != nil {
 		return nil, err
 	}

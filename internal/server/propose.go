@@ -12,6 +12,7 @@ import (
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 )
 
@@ -32,15 +33,23 @@ type proposer struct {
 	peerActive func(id uint64) bool
 	stats      *proposalStats
 	observe    *Observer
+	auth       *authority
 }
 
 // propose runs a request through the log and gives what apply made of it.
 func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (apply.Result, error) {
+	var by auth.Caller
+	if req.Authenticate == nil { // who asks for a token has none
+		var err error
+		if by, err = p.auth.caller(ctx, p.auth.rules()); err != nil {
+			return apply.Result{}, err
+		}
+	}
 	w := p.waiters.register(ctx, p.clock.Now())
 	if w == nil {
 		return apply.Result{}, ErrTooManyRequests
 	}
-	req.Header = &pb.RequestHeader{ID: w.id}
+	req.Header = &pb.RequestHeader{ID: w.id, Username: by.User, AuthRevision: by.Revision}
 	data, err := wire.AppendInternalRequest(nil, req)
 	if err == nil && p.bytesMax > 0 && len(data) > p.bytesMax {
 		err = ErrRequestTooLarge

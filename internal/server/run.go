@@ -33,7 +33,7 @@ func (m *Member) Start() {
 	w := &m.workers
 	for _, f := range []func(context.Context){
 		w.snapshotter.run, w.reclaimer.run, w.reclaimer.compactions, w.keeper.run, w.publisher.run, w.versions.run, m.housekeep, m.advanceTicks,
-		m.KV.proposer.expire, w.space.run, w.compactor.run, w.corrupt.run, m.Downgrades.run, w.departure.run,
+		m.KV.proposer.expire, w.space.run, w.compactor.run, w.corrupt.run, m.Downgrades.run, w.departure.run, w.secrets.run,
 		func(ctx context.Context) { w.stats.watchLeader(ctx, m.loop, m.deps.Clock, m.deps.Logger) },
 	} {
 		m.life.running.Go(func() { f(m.life.ctx) })
@@ -155,6 +155,7 @@ func end(ctx context.Context, m *Member) error {
 	m.loop.Stop()
 	m.workers.sendables.expire(true)
 	m.workers.sendables.work.Wait()
+	m.workers.secrets.passwords.Close()
 	m.data.close()
 	if last != nil {
 		return fmt.Errorf("server: record the state at the stop: %w", last)
@@ -173,6 +174,7 @@ func (m *Member) Kill() {
 	m.life.running.Wait()
 	m.workers.sendables.expire(true)
 	m.workers.sendables.work.Wait()
+	m.workers.secrets.passwords.Close()
 	m.data.close()
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 
 	"keelson/internal/server"
+	"keelson/internal/state/auth"
 )
 
 // errRefused is returned for a call to a member that is down or cut off.
@@ -134,10 +135,13 @@ func (c caller) HashKV(ctx context.Context, urls []string, _ uint64, rev int64) 
 }
 
 // Promote implements server.Caller.
-func (c caller) Promote(ctx context.Context, urls []string, id uint64) ([]server.PeerMember, error) {
+func (c caller) Promote(ctx context.Context, urls []string, id uint64, token string) ([]server.PeerMember, error) {
 	m, back, err := c.reach(ctx, urls)
 	if err != nil {
 		return nil, err
+	}
+	if token != "" {
+		ctx = auth.With(ctx, &auth.Credentials{Token: token, HasToken: true})
 	}
 	list, err := m.PromoteHere(ctx, id)
 	return peerMembers(list), errors.Join(err, back())

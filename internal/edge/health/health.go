@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/kit/wire"
+	"keelson/internal/state/auth"
 )
 
 // Member is what this edge asks of the member.
@@ -186,7 +187,7 @@ func contains(list []string, s string) bool {
 func (e *Edge) read(ctx context.Context, serializable bool) error {
 	ctx, cancel := context.WithTimeout(ctx, e.options.Timeout)
 	defer cancel()
-	_, err := e.member.Range(ctx, &pb.RangeRequest{Key: []byte{0}, KeysOnly: true, Serializable: serializable})
+	_, err := e.member.Range(auth.Itself(ctx), &pb.RangeRequest{Key: []byte{0}, KeysOnly: true, Serializable: serializable})
 	return err
 }
 

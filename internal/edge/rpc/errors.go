@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"keelson/internal/server"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -55,6 +56,25 @@ var table = [...]row{
 
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRev, rpctypes.ErrGRPCFutureRev},
+
+	{auth.ErrRootUserMissing, rpctypes.ErrGRPCRootUserNotExist},
+	{auth.ErrRootRoleMissing, rpctypes.ErrGRPCRootRoleNotExist},
+	{auth.ErrUserExists, rpctypes.ErrGRPCUserAlreadyExist},
+	{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+	{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+	{auth.ErrRoleExists, rpctypes.ErrGRPCRoleAlreadyExist},
+	{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+	{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+	{auth.ErrFailed, rpctypes.ErrGRPCAuthFailed},
+	{auth.ErrPermissionNotGiven, rpctypes.ErrGRPCPermissionNotGiven},
+	{auth.ErrDenied, rpctypes.ErrGRPCPermissionDenied},
+	{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+	{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+	{auth.ErrNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+	{auth.ErrInvalidToken, rpctypes.ErrGRPCInvalidAuthToken},
+	{auth.ErrInvalidManagement, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+	{auth.ErrNoPasswordUser, status.Error(codes.Unknown, auth.ErrNoPasswordUser.Error())},
 
 	{watch.ErrClosed, rpctypes.ErrGRPCStopped},
 

@@ -26,6 +26,8 @@ type gate struct {
 	metrics *metrics
 	clock   clock.Clock
 	slow    slowLog
+	// certified is set where clients have to bring a certificate: its name then is a user's.
+	certified bool
 
 	// mu guards bound: the streams to be ended when the leader is lost.
 	mu    sync.Mutex
@@ -75,6 +77,10 @@ func unary[Req, Resp any](ctx context.Context, g *gate, x *method, req *Req, run
 	x.received.Inc()
 	var resp *Resp
 	err := g.admit(ctx, &g.metrics.unary, learnerServes(req))
+	if err == nil && g.state.AuthEnabled() {
+		ctx = g.identify(ctx)
+		err = toStatus(g.authorize(ctx, x, req))
+	}
 	if err == nil {
 		resp, err = run(ctx, req)
 		err = toStatus(err)
@@ -100,7 +106,10 @@ func (g *gate) intercept(ctx context.Context, req any, info *grpc.UnaryServerInf
 	var resp any
 	err := g.admit(ctx, &g.metrics.unary, learnerServes(req))
 	if err == nil {
-		resp, err = handler(ctx, req)
+		ctx = g.identify(ctx)
+		if err = g.authorize(ctx, x, req); err == nil {
+			resp, err = handler(ctx, req)
+		}
 		err = x.wireError(err)
 	}
 	took := g.clock.Now().Sub(start)
@@ -146,7 +155,12 @@ func (g *gate) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamS
 		if asksForLeader(s.ctx) {
 			defer g.bind(s)()
 		}
-		err = toStatus(handler(srv, s))
+		// A stream may outlast the enabling of auth: what it says of its caller is kept in any case.
+		s.ctx = g.identify(s.ctx)
+		if err = g.authorize(s.ctx, x, nil); err == nil {
+			err = handler(srv, s)
+		}
+		err = toStatus(err)
 	}
 	x.done(err, g.clock.Now().Sub(start))
 	return err

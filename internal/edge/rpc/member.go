@@ -7,6 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"keelson/internal/kit/wire"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/watch"
 )
 
@@ -17,6 +18,7 @@ type Member interface {
 	Lease
 	Cluster
 	Maintenance
+	Auth
 	State
 }
 
@@ -65,6 +67,27 @@ type Maintenance interface {
 	Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error)
 }
 
+// Auth looks after users, roles and permissions, and gives tokens.
+type Auth interface {
+	AuthEnable(ctx context.Context, r *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error)
+	AuthDisable(ctx context.Context, r *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error)
+	AuthStatus(ctx context.Context, r *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error)
+	Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error)
+	UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error)
+	UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error)
+	UserList(ctx context.Context, r *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error)
+	UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error)
+	UserChangePassword(ctx context.Context, r *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error)
+	UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error)
+	UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error)
+	RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error)
+	RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error)
+	RoleList(ctx context.Context, r *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error)
+	RoleDelete(ctx context.Context, r *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error)
+	RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error)
+	RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error)
+}
+
 // State is what the edge needs to know of the member between requests. All of it is cheap.
 type State interface {
 	// Header names the member, its newest published revision and its term.
@@ -73,4 +96,11 @@ type State interface {
 	Watch() *watch.Hub
 	HasLeader() bool
 	IsLearner() bool
+	// AuthEnabled tells whether callers have to say who they are, AuthRevision counts the changes of what they may do.
+	AuthEnabled() bool
+	AuthRevision() uint64
+	// May tells whether the caller, whose credentials are in ctx, may do what is not about keys.
+	May(ctx context.Context, kind auth.Kind) error
+	// MayWatch tells whether the caller may watch a range now; still tells whether that is so later.
+	MayWatch(ctx context.Context, key, end []byte) (still func() error, err error)
 }

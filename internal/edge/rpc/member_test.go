@@ -18,6 +18,7 @@ import (
 
 	"keelson/internal/kit/wire"
 	"keelson/internal/server"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
 	"keelson/internal/state/watch"
@@ -37,6 +38,37 @@ type testMember struct {
 	leaderless, learner atomic.Bool
 	fail                atomic.Pointer[error] // what Put, LeaseRenew and Status fail with
 	snapshot            []byte
+	rules               atomic.Pointer[rules] // nil: auth is not enabled
+}
+
+// rules is what an auth that is enabled answers; nil: it allows all.
+type rules struct {
+	may      func(c *auth.Credentials, kind auth.Kind) error
+	mayWatch func(c *auth.Credentials, key, end []byte) error
+	still    func() error // may go on to watch
+}
+
+func (m *testMember) AuthEnabled() bool    { return m.rules.Load() != nil }
+func (m *testMember) AuthRevision() uint64 { return 1 }
+
+func (m *testMember) May(ctx context.Context, kind auth.Kind) error {
+	if r := m.rules.Load(); r != nil && r.may != nil {
+		return r.may(auth.From(ctx), kind)
+	}
+	return nil
+}
+
+func (m *testMember) MayWatch(ctx context.Context, key, end []byte) (func() error, error) {
+	still := func() error {
+		if r := m.rules.Load(); r != nil && r.still != nil {
+			return r.still()
+		}
+		return nil
+	}
+	if r := m.rules.Load(); r != nil && r.mayWatch != nil {
+		return still, r.mayWatch(auth.From(ctx), key, end)
+	}
+	return still, nil
 }
 
 // noHistory is a store that holds nothing: everything is still in memory.

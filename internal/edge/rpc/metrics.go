@@ -38,6 +38,8 @@ type method struct {
 	handled                 [codes.Unauthenticated + 1]prometheus.Counter
 	duration                prometheus.Observer
 	wireError               func(error) error // what its handler's errors look like to a client
+	rule                    rule              // who may call
+	ruled                   bool              // there is a rule
 }
 
 // versionCounters counts requests of one kind by the version that clients say they are.
@@ -128,6 +130,7 @@ func (m *metrics) method(kind, service, name string) *method {
 	if m.duration != nil {
 		x.duration = m.duration.WithLabelValues(kind, service, name)
 	}
+	x.rule, x.ruled = ruleOf(full)
 	m.methods[full] = x
 	return x
 }

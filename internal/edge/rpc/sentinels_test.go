@@ -36,6 +36,7 @@ func TestEverySentinelHasARow(t *testing.T) {
 		"lease":   "../../state/lease/*.go",
 		"watch":   "../../state/watch/*.go",
 		"cluster": "../../state/cluster/*.go",
+		"auth":    "../../state/auth/*.go",
 	} {
 		names := sentinels(t, glob)
 		if len(names) == 0 {

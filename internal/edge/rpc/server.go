@@ -1,8 +1,8 @@
 // Package rpc is the gRPC edge: it decodes requests, calls the member, and encodes what it answers. It serves KV,
-// Watch, Lease, Cluster, Maintenance, Lock, Election and the standard health service on one grpc.Server.
+// Watch, Lease, Cluster, Maintenance, Auth, Lock, Election and the standard health service on one grpc.Server.
 //
-// Every call passes one gate (gate.go), which counts it, refuses it where this member can't serve it, and logs it
-// where it was slow. Requests are checked by the member; one table (errors.go) turns its errors into the codes and
+// Every call passes one gate (gate.go), which counts it, refuses it where this member can't serve it or its caller may not
+// make it (rules.go), and logs it where it was slow. Requests are checked by the member; one table (errors.go) turns its errors into the codes and
 // texts that clients match on. The codec encodes the hot messages by hand (package wire): a value goes from memory
 // into the buffer that is sent with one copy.
 //
@@ -56,6 +56,7 @@ type Options struct {
 	KeepaliveTimeout     time.Duration // how long a ping may stay unanswered; 0: grpc's own 20 s
 	WarnUnary            time.Duration // requests slower than this are logged; 0: 300 ms
 	ElectionTimeout      time.Duration // of the member's raft; 0: 1 s
+	ClientCertAuth       bool          // clients have to bring a certificate, whose common name is a user's
 	ExtensiveMetrics     bool          // with a histogram of durations by method
 	Registerer           prometheus.Registerer
 	Logger               *zap.Logger
@@ -81,7 +82,7 @@ func NewServer(m Member, o Options) *Server {
 	ms := newMetrics(o.Registerer, o.ExtensiveMetrics)
 	g := &gate{
 		state: m, metrics: ms, clock: o.Clock,
-		slow:  slowLog{lg: o.Logger, warn: o.WarnUnary},
+		slow: slowLog{lg: o.Logger, warn: o.WarnUnary}, certified: o.ClientCertAuth,
 		bound: make(map[*countedStream]context.CancelCauseFunc),
 	}
 	s := &Server{Server: grpc.NewServer(grpcOptions(o, g)...), health: health.NewServer(), lg: o.Logger}
@@ -150,6 +151,7 @@ func register(s *Server, m Member, g *gate, o Options) {
 		{watchDesc(), &watchService{state: m, metrics: g.metrics, clock: o.Clock, lg: o.Logger}, toStatus},
 		{&pb.Lease_ServiceDesc, &leaseService{lease: m, state: m, metrics: g.metrics, lg: o.Logger}, toStatus},
 		{&pb.Cluster_ServiceDesc, &clusterService{cluster: m}, toStatus},
+		{&pb.Auth_ServiceDesc, &authService{auth: m}, toStatus},
 		{&pb.Maintenance_ServiceDesc, &maintenanceService{member: m, clock: o.Clock, lg: o.Logger}, toStatus},
 		{&lockpb.Lock_ServiceDesc, &lockService{queue: q}, codeless},
 		{&electionpb.Election_ServiceDesc, &electionService{queue: q}, codeless},

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,9 +120,14 @@ func (q *queue) waitTurn(ctx context.Context, prefix []byte, rev int64) error {
 
 // follow calls f with the events of [key, end) from rev on, in order, until f answers false or fails.
 func (q *queue) follow(ctx context.Context, key, end []byte, rev int64, f func(wire.Header, wire.Event) (more bool, err error)) error {
+	still, err := q.state.MayWatch(ctx, key, end)
+	if err != nil {
+		return err
+	}
 	s := q.state.Watch().NewStream(q.state.Header)
 	defer s.Close()
-	if _, err := s.Watch(watch.WatchRequest{Key: key, End: end, StartRev: rev}); err != nil {
+	lost := func() string { return refusal(still()) }
+	if _, err := s.Watch(watch.WatchRequest{Key: key, End: end, StartRev: rev, Lost: lost}); err != nil {
 		return err
 	}
 	for {
@@ -138,7 +144,7 @@ func (q *queue) follow(ctx context.Context, key, end []byte, rev int64, f func(w
 		case resp.CompactRevision != 0:
 			return mvcc.ErrCompacted
 		case resp.Canceled:
-			return errLostWatch
+			return cmp.Or(still(), errLostWatch)
 		}
 	}
 }

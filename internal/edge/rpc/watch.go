@@ -114,9 +114,7 @@ func (w *watchStream) handle(r *pb.WatchRequest) error {
 		if u.CreateRequest == nil {
 			return nil
 		}
-		if _, err := w.hub.Watch(watchRequest(u.CreateRequest)); errors.Is(err, watch.ErrClosed) {
-			return err
-		}
+		return w.create(u.CreateRequest)
 	case *pb.WatchRequest_CancelRequest:
 		if u.CancelRequest != nil {
 			w.hub.Cancel(u.CancelRequest.WatchId)
@@ -131,8 +129,34 @@ func (w *watchStream) handle(r *pb.WatchRequest) error {
 	return nil
 }
 
+// create adds a watcher, unless the caller may not read what it would see.
+func (w *watchStream) create(r *pb.WatchCreateRequest) error {
+	q := watchRequest(r)
+	still, err := w.state.MayWatch(w.grpc.Context(), q.Key, q.End)
+	if err != nil {
+		w.hub.Refuse(refusal(err))
+		return nil
+	}
+	q.Lost = func() string { return refusal(still()) }
+	if _, err := w.hub.Watch(q); errors.Is(err, watch.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// refusal is how a watcher's cancellation tells why: the status as grpc writes it, as in etcd. Empty for no reason.
+func refusal(err error) string {
+	if err == nil {
+		return ""
+	}
+	return toStatus(err).Error()
+}
+
 // watchRequest is r as the hub takes it.
 func watchRequest(r *pb.WatchCreateRequest) watch.WatchRequest {
+	if len(r.Key) == 0 {
+		r.Key = []byte{0} // the smallest key there is
+	}
 	q := watch.WatchRequest{
 		ID: r.WatchId, Key: r.Key, End: r.RangeEnd, StartRev: r.StartRevision,
 		PrevKV: r.PrevKv, Progress: r.ProgressNotify, Fragment: r.Fragment,

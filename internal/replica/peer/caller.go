@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/leasepb"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -210,9 +211,14 @@ func (r *reply) members() ([]Member, error) {
 }
 
 // Promote has the leader make a learner a voter and gives the members as they then are. An error of package cluster is the
-// leader's verdict; stock leaders tell only three of them.
-func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64) ([]Member, error) {
-	r, err := c.ask(ctx, peerURLs, http.MethodPost, promotePath+strconv.FormatUint(id, 10), nil)
+// leader's verdict, and so is one of package auth; stock leaders tell only three of the former. token, if not empty, is that
+// of whoever asked for it.
+func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64, token string) ([]Member, error) {
+	var header []string
+	if token != "" {
+		header = []string{authorizationHeader, token}
+	}
+	r, err := c.ask(ctx, peerURLs, http.MethodPost, promotePath+strconv.FormatUint(id, 10), nil, header...)
 	switch {
 	case err != nil:
 		return nil, err
@@ -221,7 +227,10 @@ func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64) ([]M
 	case r.status == http.StatusNotFound:
 		return nil, cluster.ErrIDNotFound
 	}
-	for _, verdict := range []error{cluster.ErrLearnerNotReady, cluster.ErrMemberNotLearner, cluster.ErrNotEnoughStarted} {
+	for _, verdict := range []error{
+		cluster.ErrLearnerNotReady, cluster.ErrMemberNotLearner, cluster.ErrNotEnoughStarted,
+		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrInvalidToken,
+	} {
 		if bytes.Contains(r.body, []byte(verdict.Error())) {
 			return nil, verdict
 		}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/leasepb"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/storage/schema"
@@ -30,6 +31,8 @@ const (
 	leaseInternalPath = "/leases/internal"
 	downgradePath     = "/downgrade/enabled"
 	versionPath       = "/version"
+	// authorizationHeader carries the token of whoever asked another member for what this one is asked for.
+	authorizationHeader = "Authorization"
 )
 
 const (
@@ -113,7 +116,11 @@ func (q questions) promote(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("member %s not found in cluster", text), http.StatusNotFound)
 		return
 	}
-	list, err := q.PromoteHere(r.Context(), id)
+	ctx := r.Context()
+	if token := r.Header.Get(authorizationHeader); token != "" {
+		ctx = auth.With(ctx, &auth.Credentials{Token: token, HasToken: true})
+	}
+	list, err := q.PromoteHere(ctx, id)
 	if err != nil {
 		q.log.Warn("failed to promote a member", zap.String("member-id", hexID(id)), zap.Error(err))
 		http.Error(w, err.Error(), promoteStatus(err))

@@ -483,14 +483,14 @@ func TestPromote(t *testing.T) {
 	for id, want := range map[uint64]error{
 		1: cluster.ErrMemberNotLearner, 2: cluster.ErrLearnerNotReady, 3: cluster.ErrNotEnoughStarted, 5: cluster.ErrIDNotFound,
 	} {
-		if _, err := c.Promote(t.Context(), []string{b.url()}, id); !errors.Is(err, want) {
+		if _, err := c.Promote(t.Context(), []string{b.url()}, id, ""); !errors.Is(err, want) {
 			t.Errorf("member %d: %v, want %v", id, err, want)
 		}
 	}
-	if _, err := c.Promote(t.Context(), []string{b.url()}, 4); err == nil || !strings.Contains(err.Error(), "not the leader") {
+	if _, err := c.Promote(t.Context(), []string{b.url()}, 4, ""); err == nil || !strings.Contains(err.Error(), "not the leader") {
 		t.Error(err)
 	}
-	all, err := c.Promote(t.Context(), []string{b.url()}, 7)
+	all, err := c.Promote(t.Context(), []string{b.url()}, 7, "")
 	if err != nil || len(all) != 1 || all[0].Name != "seven" {
 		t.Error(all, err)
 	}

@@ -91,6 +91,14 @@ func (s *Stream) serve(ctx context.Context, w *watcher, goal int64) (*wire.Watch
 		})
 		return nil, nil
 	}
+	if len(b.events) > 0 && w.lost != nil {
+		if reason := w.lost(); reason != "" {
+			s.drop(w.id, func(*watcher) {
+				s.control(&wire.WatchResponse{WatchID: w.id, Canceled: true, CancelReason: reason}, s.hub.published.Load())
+			})
+			return nil, nil
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w.gone {

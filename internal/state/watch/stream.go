@@ -25,6 +25,9 @@ type WatchRequest struct {
 	Key, End                                    []byte
 	StartRev                                    int64
 	PrevKV, NoPut, NoDelete, Progress, Fragment bool
+	// Lost, if set, is asked before events go out, by Next: not empty, it is the reason why the watcher is canceled instead.
+	// State that is published before the events' revisions is seen by it.
+	Lost func() (reason string)
 }
 
 // look is what a watcher wants to see of the events in its span.
@@ -42,6 +45,7 @@ type watcher struct {
 	// start is the revision it was asked to begin with; no progress is told of before.
 	start              int64
 	progress, fragment bool
+	lost               func() string
 
 	// group and place are guarded by the index's mutex; group does not change.
 	group *group
@@ -141,7 +145,7 @@ func (s *Stream) Watch(r WatchRequest) (int64, error) {
 		return noID, err
 	}
 	w := &watcher{
-		id: s.pick(r.ID), stream: s, progress: r.Progress, fragment: r.Fragment, start: r.StartRev, quiet: true,
+		id: s.pick(r.ID), stream: s, progress: r.Progress, fragment: r.Fragment, lost: r.Lost, start: r.StartRev, quiet: true,
 		look: look{prev: r.PrevKV, noPut: r.NoPut, noDelete: r.NoDelete},
 	}
 	if h.watchers.Add(1) == 1 {
