@@ -193,7 +193,7 @@ func rpcOptions(cfg *config.Config, log *zap.Logger, r prometheus.Registerer) rp
 	return rpc.Options{
 		MaxRequestBytes: cfg.Limits.RequestBytes, MaxConcurrentStreams: cfg.Limits.Streams,
 		KeepaliveMinTime: cfg.KeepAlive.MinTime, KeepaliveInterval: orNever(cfg.KeepAlive.Interval), KeepaliveTimeout: orNever(cfg.KeepAlive.Timeout),
-		WarnUnary: cfg.Limits.WarnUnary, ElectionTimeout: cfg.Raft.Election, ExtensiveMetrics: cfg.Monitoring.Extensive,
+		WarnUnary: cfg.Limits.WarnUnary, ClientCertAuth: cfg.Security.Client.CertAuth, ElectionTimeout: cfg.Raft.Election, ExtensiveMetrics: cfg.Monitoring.Extensive,
 		Registerer: r, Logger: log, Clock: clock.System,
 	}
 }
