@@ -28,7 +28,7 @@ const (
 // taken, and the longest put at a fixed rate, seen by watchers, beside a snapshot, a compaction and a defragmentation, each
 // with a control of equal length and nothing beside it.
 func large(ctx context.Context, b *bench, p *process) (measure, error) {
-	keys := b.less(b.largeKeys)
+	keys := b.less(b.large.keys)
 	extra := map[string]float64{}
 	memory := func(when string) error {
 		waitUntil(ctx, time.Now().Add(min(settleTime, b.duration)))
@@ -73,7 +73,7 @@ func large(ctx context.Context, b *bench, p *process) (measure, error) {
 }
 
 func (b *bench) largePut(n int) *pb.PutRequest {
-	return &pb.PutRequest{Key: keyOf(n), Value: randomValue(b.largeValue)}
+	return &pb.PutRequest{Key: keyOf(n), Value: randomValue(b.large.value)}
 }
 
 // watchAll watches all keys, each by one of largeWatches watchers.
@@ -124,7 +124,7 @@ type disturbance struct {
 // measure runs the load beside what disturb does, then for as long without it, and notes the medians of the rounds:
 // the longest puts, and how long disturb took.
 func (d *disturbance) measure(ctx context.Context, name string, rounds int, disturb func(context.Context, links) error) error {
-	conns, err := dial(d.p.addr, largeStreams)
+	conns, err := d.p.dial(largeStreams)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (d *disturbance) measure(ctx context.Context, name string, rounds int, dist
 
 // beside runs the load for the time of a run, and longer if what disturb does after a fifth of it takes longer.
 func (d *disturbance) beside(ctx context.Context, disturb func(context.Context, links) error) (m measure, took time.Duration, err error) {
-	conns, err := dial(d.p.addr, 1)
+	conns, err := d.p.dial(1)
 	if err != nil {
 		return m, 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -56,16 +57,40 @@ type links []*grpc.ClientConn
 // receiveBytesMax is the largest answer taken: a list of 10,000 keys has 3 MB.
 const receiveBytesMax = 64 << 20
 
-// dial makes connections that try again at once where nobody listens yet: how long a start takes is measured.
-func dial(addr string, n int) (links, error) {
+// dial makes connections, each with a token of its own where there are users.
+func (p *process) dial(n int) (links, error) {
+	if !p.auth {
+		return p.connect(n)
+	}
+	if err := p.takeTokens(n); err != nil {
+		return nil, err
+	}
 	var l links
-	for range n {
-		c, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: readyStep, Multiplier: 1, MaxDelay: readyStep}, MinConnectTimeout: callTime}),
-			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frames{}), grpc.MaxCallRecvMsgSize(receiveBytesMax)))
+	for _, token := range p.tokens[:n] {
+		one, err := p.connect(1, grpc.WithPerRPCCredentials(token))
 		if err != nil {
 			l.close()
-			return nil, fmt.Errorf("bench: dial %s: %w", addr, err)
+			return nil, err
+		}
+		l = append(l, one...)
+	}
+	return l, nil
+}
+
+// connect makes connections that try again at once where nobody listens yet: how long a start takes is measured.
+func (p *process) connect(n int, more ...grpc.DialOption) (links, error) {
+	creds := insecure.NewCredentials()
+	if p.tls != nil {
+		creds = credentials.NewTLS(p.tls)
+	}
+	var l links
+	for range n {
+		c, err := grpc.NewClient("passthrough:///"+p.addr, append(more, grpc.WithTransportCredentials(creds),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: readyStep, Multiplier: 1, MaxDelay: readyStep}, MinConnectTimeout: callTime}),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(frames{}), grpc.MaxCallRecvMsgSize(receiveBytesMax)))...)
+		if err != nil {
+			l.close()
+			return nil, fmt.Errorf("bench: dial %s: %w", p.addr, err)
 		}
 		l = append(l, c)
 	}

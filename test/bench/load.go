@@ -59,7 +59,7 @@ type sender struct {
 
 // run sends the load and measures the server over it.
 func (l *load) run(ctx context.Context, p *process) (measure, error) {
-	conns, err := dial(p.addr, l.conns)
+	conns, err := p.dial(l.conns)
 	if err != nil {
 		return measure{}, err
 	}

@@ -8,6 +8,7 @@
 //	main.go     flags and rounds
 //	works.go    what is measured; watches.go, the kinds that need streams; large.go, a large keyspace
 //	load.go     closed and open loops; link.go, connections
+//	secure.go   TLS, users and tokens; guess.go, passwords right and wrong
 //	process.go  servers, and what /proc and /metrics tell of them; floor.go, the floors
 //	table.go    results; stats.go, their statistics
 //
@@ -39,8 +40,8 @@ type bench struct {
 	duration    time.Duration
 	rate        float64
 	roundCount  int
-	largeKeys   int
-	largeValue  int
+	large       struct{ keys, value int }
+	secure      struct{ tls, auth bool }
 	quick       bool
 	results     results
 }
@@ -59,15 +60,17 @@ func main() {
 	flag.StringVar(&b.peer, "peer", "bin/peers/etcd37", "`directory` with the etcd to compare with")
 	flag.StringVar(&b.dir, "dir", "", "where data directories are made (default: the system's temporary directory)")
 	flag.StringVar(&b.out, "out", "bench.jsonl", "file that gets a JSON line a run; empty: none")
-	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones: idle, behind, large)")
+	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones and those of users: idle, behind, large, authenticate, guess)")
 	flag.StringVar(&servers, "servers", "keelson,etcd,floors", "what to measure")
 	flag.StringVar(&extra, "flags", "", "further flags of both servers, separated by blanks")
 	flag.StringVar(&b.profiles, "profiles", "", "`directory` for CPU profiles of Keelson; needs -flags --enable-pprof")
 	flag.DurationVar(&b.duration, "time", runTime, "length of a run")
 	flag.Float64Var(&b.rate, "rate", 0, "requests a second: an open loop; 0: a closed loop")
 	flag.IntVar(&b.roundCount, "rounds", 0, "rounds (default: 3)")
-	flag.IntVar(&b.largeKeys, "keys", largeKeys, "keys of the work large")
-	flag.IntVar(&b.largeValue, "value", valueBytes, "bytes of a value of the work large, a multiple of 8")
+	flag.IntVar(&b.large.keys, "keys", largeKeys, "keys of the work large")
+	flag.IntVar(&b.large.value, "value", valueBytes, "bytes of a value of the work large, a multiple of 8")
+	flag.BoolVar(&b.secure.tls, "tls", false, "clients reach both servers by TLS, with the same certificates; without floors")
+	flag.BoolVar(&b.secure.auth, "auth", false, "both servers have users, and each connection a token of root's; without floors")
 	flag.BoolVar(&b.quick, "quick", false, "only see whether everything runs: all work, one short round")
 	flag.StringVar(&floorKind, "floor-kind", "", "serve a floor of this kind (used by this program itself)")
 	flag.StringVar(&floorListen, "floor-listen", "", "where the floor listens")
@@ -101,12 +104,15 @@ func (b *bench) choose(only, servers string) {
 	if only == "" {
 		b.only = nil
 		for _, w := range works() {
-			if slow := w.name == "idle" || w.name == "behind" || w.name == "large"; !slow || b.quick {
+			if !w.apart || b.quick {
 				b.only = append(b.only, w.name)
 			}
 		}
 	}
 	for _, s := range strings.Split(servers, ",") {
+		if s == "floors" && (b.secure.tls || b.secure.auth) {
+			continue
+		}
 		if s == "floors" {
 			b.servers = append(b.servers, floorStock, floorOurs)
 		} else {
@@ -168,6 +174,11 @@ func (b *bench) one(ctx context.Context, w *work, server string, round int) erro
 		return err
 	}
 	defer p.stop()
+	if b.secure.auth {
+		if err := p.enableAuth(ctx); err != nil {
+			return err
+		}
+	}
 	m, err := w.measure(ctx, b, p)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // The servers that are measured.
@@ -33,6 +36,9 @@ type process struct {
 	name, addr, dir string
 	program         string
 	args            []string
+	tls             *tls.Config // of clients; nil: plain text
+	auth            bool        // whether there are users: every connection has a token then
+	tokens          []bearer    // of root's, taken so far
 	cmd             *exec.Cmd
 	ended           chan struct{} // closed once Wait has returned
 }
@@ -56,12 +62,19 @@ func (b *bench) start(name string) (*process, error) {
 		return nil, err
 	}
 	p := &process{name: name, addr: ports[0], dir: dir}
-	client, peers := "http://"+ports[0], "http://"+ports[1]
+	var secure []string
+	if b.secure.tls {
+		if secure, err = p.secure(); err != nil {
+			p.stop()
+			return nil, err
+		}
+	}
+	client, peers := p.url(""), "http://"+ports[1]
 	p.args = append([]string{
 		"--name=bench", "--data-dir=" + filepath.Join(dir, "data"), "--log-level=warn",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peers, "--initial-advertise-peer-urls=" + peers, "--initial-cluster=bench=" + peers,
-	}, b.serverFlags...)
+	}, append(secure, b.serverFlags...)...)
 	switch name {
 	case keelson:
 		p.program = filepath.Join(b.bin, "etcd")
@@ -115,7 +128,7 @@ func freePorts(n int) ([]string, error) {
 
 // ready waits for the first answer to a linearizable read.
 func (p *process) ready() error {
-	l, err := dial(p.addr, 1)
+	l, err := p.connect(1)
 	if err != nil {
 		return err
 	}
@@ -124,7 +137,7 @@ func (p *process) ready() error {
 	defer cancel()
 	for {
 		err := l.call(ctx, pb.KV_Range_FullMethodName, &pb.RangeRequest{Key: []byte("x")}, &pb.RangeResponse{})
-		if err == nil {
+		if err == nil || p.auth && status.Code(err) == codes.InvalidArgument { // it wants a token: it is there
 			return nil
 		}
 		select {
@@ -192,7 +205,7 @@ func (p *process) gauge() (gauge, error) {
 		return g, err
 	}
 	if p.name == keelson || p.name == peer {
-		err = g.metrics("http://" + p.addr + "/metrics")
+		err = g.metrics(p.http(), p.url("/metrics"))
 	}
 	return g, err
 }
@@ -235,8 +248,8 @@ func (g *gauge) memory(path string) error {
 }
 
 // metrics asks the server how often it synced. To trace its system calls would slow it down.
-func (g *gauge) metrics(url string) error {
-	resp, err := http.Get(url)
+func (g *gauge) metrics(c *http.Client, url string) error {
+	resp, err := c.Get(url)
 	if err != nil {
 		return err
 	}
@@ -258,7 +271,7 @@ func (g *gauge) metrics(url string) error {
 
 // profile saves where the server spends its CPU time in the next seconds.
 func (p *process) profile(path string, d time.Duration) error {
-	resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.addr, max(1, int(d.Seconds()))))
+	resp, err := p.http().Get(p.url(fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())))))
 	if err != nil {
 		return err
 	}

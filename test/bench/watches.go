@@ -101,7 +101,7 @@ func (w *watchers) end() {
 
 // fanout measures puts that many watchers see. It counts CPU and rate over the delivery of all events.
 func fanout(ctx context.Context, b *bench, p *process) (measure, error) {
-	conns, err := dial(p.addr, 16)
+	conns, err := p.dial(16)
 	if err != nil {
 		return measure{}, err
 	}
@@ -147,7 +147,7 @@ func fanout(ctx context.Context, b *bench, p *process) (measure, error) {
 
 // idle measures the memory of watchers that nothing happens to.
 func idle(ctx context.Context, b *bench, p *process) (measure, error) {
-	conns, err := dial(p.addr, idleConns)
+	conns, err := p.dial(idleConns)
 	if err != nil {
 		return measure{}, err
 	}
@@ -239,7 +239,7 @@ func behind(ctx context.Context, b *bench, p *process) (measure, error) {
 // disturbed runs the load beside the two watchers, then waits until the late one has every event. It answers how long
 // that took from its start.
 func disturbed(ctx context.Context, l *load, p *process) (measure, time.Duration, error) {
-	conns, err := dial(p.addr, 2)
+	conns, err := p.dial(2)
 	if err != nil {
 		return measure{}, 0, err
 	}
@@ -286,7 +286,7 @@ func revision(ctx context.Context, l links) (int64, error) {
 // keepAlive measures renewals: each client has a lease and a stream of its own.
 func keepAlive(ctx context.Context, b *bench, p *process) (measure, error) {
 	const conns, clients = 64, 256
-	l, err := dial(p.addr, conns)
+	l, err := p.dial(conns)
 	if err != nil {
 		return measure{}, err
 	}

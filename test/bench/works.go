@@ -23,6 +23,7 @@ const (
 type work struct {
 	name, about string
 	floor       bool // whether a server that does nothing can answer it
+	apart       bool // whether it runs only where it is asked for
 	prepare     func(ctx context.Context, b *bench, p *process) error
 	load        *load
 	run         func(ctx context.Context, b *bench, p *process) (measure, error)
@@ -47,9 +48,12 @@ func works() []work {
 		{name: "txn4", about: "transaction of 4 puts, 256 clients on 64 connections", floor: true,
 			load: &load{conns: 64, clients: 256, next: nextTxn}},
 		{name: "fanout", about: "1,024 watchers on 16 keys while 64 clients put them", run: fanout},
-		{name: "idle", about: "memory that 10,000 idle watchers on 100 streams add", run: idle},
-		{name: "behind", about: "puts at a fixed rate beside a watcher 500,000 revisions behind and one that never reads", run: behind},
-		{name: "large", about: "500,000 keys written twice: memory, start, and the longest put beside a snapshot, a compaction, a defragmentation", run: large},
+		{name: "idle", apart: true, about: "memory that 10,000 idle watchers on 100 streams add", run: idle},
+		{name: "behind", apart: true, about: "puts at a fixed rate beside a watcher 500,000 revisions behind and one that never reads", run: behind},
+		{name: "large", apart: true, about: "500,000 keys written twice: memory, start, and the longest put beside a snapshot, a compaction, a defragmentation", run: large},
+		{name: "authenticate", apart: true, about: "right passwords of 20 users again and again, 64 clients on 16 connections", prepare: addUsers,
+			load: &load{conns: 16, clients: 64, next: nextAuthenticate}},
+		{name: "guess", apart: true, about: "puts at a fixed rate beside 200 wrong passwords a second", prepare: addUsers, run: guess},
 		{name: "keepalive", about: "lease keep-alive, 256 streams on 64 connections", run: keepAlive},
 	}
 }
@@ -116,7 +120,7 @@ func fill(n int) func(context.Context, *bench, *process) error {
 		if err != nil || m.Errors > 0 {
 			return fmt.Errorf("bench: fill %s: %d errors: %w", p.name, m.Errors, err)
 		}
-		c, err := dial(p.addr, 1)
+		c, err := p.dial(1)
 		if err != nil {
 			return err
 		}

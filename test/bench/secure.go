@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"keelson/test/pki"
+)
+
+const (
+	rootUser = "root"
+	password = "a password of usual length"
+	// tokenTime bounds one question for a token.
+	tokenTime = 10 * time.Second
+)
+
+// secure makes a certificate for the server and gives the flags that use it.
+func (p *process) secure() ([]string, error) {
+	ca, err := pki.NewAuthority("bench")
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := ca.Issue(pki.Subject{CommonName: "bench", Hosts: []string{"127.0.0.1"}})
+	if err != nil {
+		return nil, err
+	}
+	files, err := leaf.Save(p.dir, "server")
+	if err != nil {
+		return nil, err
+	}
+	if p.tls, err = ca.Config(nil); err != nil {
+		return nil, err
+	}
+	return []string{"--cert-file=" + files.Cert, "--key-file=" + files.Key}, nil
+}
+
+// url names a path of the client port.
+func (p *process) url(path string) string {
+	if p.tls != nil {
+		return "https://" + p.addr + path
+	}
+	return "http://" + p.addr + path
+}
+
+// http asks for what is not gRPC, on a connection of its own each time.
+func (p *process) http() *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: p.tls, DisableKeepAlives: true}}
+}
+
+// enableAuth makes root and has the server ask for users from then on.
+func (p *process) enableAuth(ctx context.Context) error {
+	if p.auth {
+		return nil
+	}
+	l, err := p.connect(1)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	for _, x := range []struct {
+		method    string
+		req, resp proto.Message
+	}{
+		{pb.Auth_UserAdd_FullMethodName, &pb.AuthUserAddRequest{Name: rootUser, Password: password}, &pb.AuthUserAddResponse{}},
+		{pb.Auth_RoleAdd_FullMethodName, &pb.AuthRoleAddRequest{Name: rootUser}, &pb.AuthRoleAddResponse{}},
+		{pb.Auth_UserGrantRole_FullMethodName, &pb.AuthUserGrantRoleRequest{User: rootUser, Role: rootUser}, &pb.AuthUserGrantRoleResponse{}},
+		{pb.Auth_AuthEnable_FullMethodName, &pb.AuthEnableRequest{}, &pb.AuthEnableResponse{}},
+	} {
+		if err := l.call(ctx, x.method, x.req, x.resp); err != nil {
+			return fmt.Errorf("bench: %s: enable users: %w", p.name, err)
+		}
+	}
+	p.auth = true
+	return nil
+}
+
+// bearer puts a token into every call of a connection.
+type bearer struct{ token string }
+
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"token": b.token}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return false }
+
+// takeTokens asks for tokens of root's until there are n. They are used again: a server that is busy with passwords would not
+// give others in time.
+func (p *process) takeTokens(n int) error {
+	l, err := p.connect(1)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	for len(p.tokens) < n {
+		ctx, cancel := context.WithTimeout(context.Background(), tokenTime)
+		var r pb.AuthenticateResponse
+		err := l.call(ctx, pb.Auth_Authenticate_FullMethodName, &pb.AuthenticateRequest{Name: rootUser, Password: password}, &r)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("bench: %s: ask for a token: %w", p.name, err)
+		}
+		p.tokens = append(p.tokens, bearer{r.Token})
+	}
+	return nil
+}
