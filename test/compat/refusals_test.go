@@ -24,7 +24,7 @@ type attempt struct {
 	config *tls.Config // nil: plain text
 }
 
-// Whoever connects to the client port or the peer port is let in or refused as at etcd, and the log says the same of it.
+// Whoever connects to the client, peer or metrics port is let in or refused as at etcd, and the log says the same of it.
 func TestTLSRefusals(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -59,10 +59,11 @@ func TestTLSRefusals(t *testing.T) {
 		}
 		var seen []map[string]string
 		for _, p := range []process.Program{ours(t), stock(t, "etcd37")} {
-			m := single(t, p, flags...)
+			metrics := process.FreeAddrs(t, 1)[0]
+			m := single(t, p, append(flags, "--listen-metrics-urls=https://"+metrics)...)
 			process.Secure([]*process.Member{m}, authority.Client(&client, ca), true)
 			m.Serve()
-			seen = append(seen, attemptAll(t, m, attempts))
+			seen = append(seen, attemptAll(t, m, metrics, attempts))
 			m.Stop()
 		}
 		for name, theirs := range seen[1] {
@@ -73,12 +74,12 @@ func TestTLSRefusals(t *testing.T) {
 	}
 }
 
-// attemptAll connects by each attempt to both ports and tells what came of it, and what the log says.
-func attemptAll(t *testing.T, m *process.Member, attempts []attempt) map[string]string {
+// attemptAll connects by each attempt to all ports and tells what came of it, and what the log says.
+func attemptAll(t *testing.T, m *process.Member, metrics string, attempts []attempt) map[string]string {
 	t.Helper()
 	came := map[string]string{}
 	for _, a := range attempts {
-		for port, address := range map[string]string{"client": m.ClientAddr, "peer": m.PeerAddr} {
+		for port, address := range map[string]string{"client": m.ClientAddr, "peer": m.PeerAddr, "metrics": metrics} {
 			before := len(rejections(t, m))
 			verdict := "let in"
 			if err := askVersion(address, a.config); err != nil {

@@ -1,6 +1,9 @@
 package compat
 
 import (
+	"bytes"
+	"crypto/tls"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -51,5 +54,37 @@ func TestMixedTLS(t *testing.T) {
 			lead.Serve()
 			load.Check(t, lead.Client())
 		}
+	}
+}
+
+// Members that make their certificates themselves form a cluster, and each kind goes on with those that the other one made.
+func TestMixedAutoTLS(t *testing.T) {
+	members := process.Cluster(t, []process.Program{ours(t), stock(t, "etcd37"), ours(t)}, "--auto-tls", "--peer-auto-tls")
+	process.Secure(members, &tls.Config{InsecureSkipVerify: true}, true)
+	made := map[string][]byte{}
+	for round := range 2 {
+		for _, m := range members {
+			m.Start()
+		}
+		for _, m := range members {
+			m.WaitHealthy()
+			for _, kind := range []string{"client", "peer"} {
+				file := filepath.Join(m.Dir, "fixtures", kind, "cert.pem")
+				b, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if round == 0 {
+					made[file] = b
+				} else if !bytes.Equal(b, made[file]) {
+					t.Errorf("%s was made anew by %s", file, m.Program.Name)
+				}
+			}
+		}
+		for _, m := range members {
+			m.Stop()
+		}
+		members[0].With(stock(t, "etcd37"))
+		members[1].With(ours(t))
 	}
 }
