@@ -62,6 +62,7 @@ func newGauges(m *server.Member) *gauges {
 	add(now, "etcd_mvcc_db_total_size_in_bytes", "Bytes of the store's file.", func(r reading) float64 { return float64(r.status.DbSize) })
 	add(now, "etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the store's file that hold data.", func(r reading) float64 { return float64(r.status.DbSizeInUse) })
 	add(now, "etcd_debugging_mvcc_current_revision", "The store's revision.", func(reading) float64 { return float64(m.Header().Revision) })
+	add(now, "etcd_debugging_auth_revision", "The auth revision: how often users, roles and permissions changed.", func(reading) float64 { return float64(m.AuthRevision()) })
 	add(now, "etcd_debugging_mvcc_watch_stream_total", "Watch streams that are open.", func(r reading) float64 { return float64(r.watch.streams) })
 	add(now, "etcd_debugging_mvcc_watcher_total", "Watchers.", func(r reading) float64 { return float64(r.watch.watchers) })
 	add(now, "etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind.", func(r reading) float64 { return float64(r.watch.slow) })

@@ -115,23 +115,6 @@ func TestManySegments(t *testing.T) {
 	}
 }
 
-// A directory whose users must be asked for is refused by name: this version would let everybody in.
-func TestAuthRefused(t *testing.T) {
-	t.Parallel()
-	for _, e := range ends {
-		t.Run(e.name, func(t *testing.T) {
-			m := single(t, stock(t, "etcd37")).Serve()
-			m.Ctl("user", "add", "root:secret")
-			m.Ctl("user", "grant-role", "root", "root")
-			m.Ctl("auth", "enable")
-			e.how(m)
-			if out := m.With(ours(t)).Refused(); !strings.Contains(out, "authentication") || !strings.Contains(out, "auth disable") {
-				t.Errorf("the refusal does not name the reason: %s", out)
-			}
-		})
-	}
-}
-
 // One with an active alarm opens: growth stays refused until the alarm is cleared, whoever raised it.
 func TestAlarmStays(t *testing.T) {
 	t.Parallel()

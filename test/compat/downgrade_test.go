@@ -191,7 +191,7 @@ func TestDowngradeRolling(t *testing.T) {
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			c := &cluster{t, process.Cluster(t, []process.Program{ours(t), ours(t), ours(t)}, "--downgrade-check-time=1s"), []string{"keelson"}}
+			c := &cluster{t: t, all: process.Cluster(t, []process.Program{ours(t), ours(t), ours(t)}, "--downgrade-check-time=1s"), kinds: []string{"keelson"}}
 			for _, m := range c.all {
 				m.Start()
 			}

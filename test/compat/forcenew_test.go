@@ -59,7 +59,7 @@ func grown(t *testing.T, m *process.Member) {
 		t.Fatal(err)
 	}
 	second.Serve()
-	c := &cluster{t, []*process.Member{m, second}, nil}
+	c := &cluster{t: t, all: []*process.Member{m, second}}
 	c.puts("grown", 20)
 	c.agree("grown again")
 }
@@ -74,7 +74,7 @@ func TestForceNewCluster(t *testing.T) {
 			if kind != p.Name {
 				p = stock(t, kind)
 			}
-			c := &cluster{t, process.Cluster(t, []process.Program{p, p, p}, "--snapshot-count=300"), []string{kind}}
+			c := &cluster{t: t, all: process.Cluster(t, []process.Program{p, p, p}, "--snapshot-count=300"), kinds: []string{kind}}
 			for _, m := range c.all {
 				m.Start()
 			}

@@ -20,6 +20,8 @@ type cluster struct {
 	all []*process.Member
 	// kinds are ours and the other's names.
 	kinds []string
+	// user is who asks the members once auth is enabled.
+	user string
 }
 
 // form starts a cluster of the named kinds.
@@ -39,7 +41,7 @@ func formWith(t *testing.T, flags []string, kinds ...string) *cluster {
 		}
 	}
 	slices.Sort(kinds)
-	c := &cluster{t, process.Cluster(t, programs, flags...), slices.Compact(kinds)}
+	c := &cluster{t: t, all: process.Cluster(t, programs, flags...), kinds: slices.Compact(kinds)}
 	for _, m := range c.all {
 		m.Env = []string{"ETCD_VERIFY=all"}
 		m.Start()
@@ -79,6 +81,12 @@ func (c *cluster) status(m *process.Member) (*clientv3.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
 	defer cancel()
 	client := m.Client()
+	if c.user != "" {
+		var err error
+		if client, err = clientOf(m, c.user, time.Second); err != nil {
+			return nil, err
+		}
+	}
 	defer client.Close()
 	return client.Status(ctx, m.ClientAddr)
 }

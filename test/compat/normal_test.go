@@ -19,6 +19,9 @@ import (
 // machine.
 const ttlSlack = 3
 
+// tokenShape is what a simple token looks like; its letters are drawn at random, its number is that of an entry.
+var tokenShape = regexp.MustCompile(`^[a-zA-Z]{16}\.\d+$`)
+
 var address = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 
 // sameAnswer compares all of two answers but what must differ between two clusters.
@@ -72,7 +75,12 @@ func normalize(m proto.Message) {
 		}
 	case *pb.StatusResponse:
 		m.Leader, m.RaftIndex, m.RaftTerm, m.RaftAppliedIndex = one(m.Leader), one(m.RaftIndex), one(m.RaftTerm), one(m.RaftAppliedIndex)
+		for i, text := range m.Errors {
+			m.Errors[i] = strings.Join(strings.Fields(text), " ") // protobuf's text has one space or two, by the binary
+		}
 		m.DbSize, m.DbSizeInUse = int64(one(uint64(m.DbSize))), int64(one(uint64(m.DbSizeInUse)))
+	case *pb.AuthenticateResponse:
+		m.Token = tokenShape.ReplaceAllString(m.Token, "token")
 	case *pb.HashResponse:
 		m.Hash = 0 // of the file, with all that is kept in it for each cluster
 	case *pb.LeaseTimeToLiveResponse:

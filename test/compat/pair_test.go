@@ -115,6 +115,20 @@ func methodOf(r proto.Message) (method string, reply proto.Message) {
 		return pb.Maintenance_Hash_FullMethodName, new(pb.HashResponse)
 	case *pb.HashKVRequest:
 		return pb.Maintenance_HashKV_FullMethodName, new(pb.HashKVResponse)
+	case *pb.DefragmentRequest:
+		return pb.Maintenance_Defragment_FullMethodName, new(pb.DefragmentResponse)
+	case *pb.MoveLeaderRequest:
+		return pb.Maintenance_MoveLeader_FullMethodName, new(pb.MoveLeaderResponse)
+	case *pb.DowngradeRequest:
+		return pb.Maintenance_Downgrade_FullMethodName, new(pb.DowngradeResponse)
+	case *pb.MemberAddRequest:
+		return pb.Cluster_MemberAdd_FullMethodName, new(pb.MemberAddResponse)
+	case *pb.MemberRemoveRequest:
+		return pb.Cluster_MemberRemove_FullMethodName, new(pb.MemberRemoveResponse)
+	case *pb.MemberUpdateRequest:
+		return pb.Cluster_MemberUpdate_FullMethodName, new(pb.MemberUpdateResponse)
+	case *pb.MemberPromoteRequest:
+		return pb.Cluster_MemberPromote_FullMethodName, new(pb.MemberPromoteResponse)
 	case *lockpb.LockRequest:
 		return lockpb.Lock_Lock_FullMethodName, new(lockpb.LockResponse)
 	case *lockpb.UnlockRequest:
@@ -127,6 +141,9 @@ func methodOf(r proto.Message) (method string, reply proto.Message) {
 		return electionpb.Election_Leader_FullMethodName, new(electionpb.LeaderResponse)
 	case *electionpb.ResignRequest:
 		return electionpb.Election_Resign_FullMethodName, new(electionpb.ResignResponse)
+	}
+	if method, reply := authMethodOf(r); method != "" {
+		return method, reply
 	}
 	panic(fmt.Sprintf("no method takes %T", r))
 }
