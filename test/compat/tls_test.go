@@ -38,7 +38,7 @@ func TestMixedTLS(t *testing.T) {
 				programs = append(programs, stock(t, k))
 			}
 		}
-		c := &cluster{t, process.Cluster(t, programs, flags...), kinds}
+		c := &cluster{t: t, all: process.Cluster(t, programs, flags...), kinds: kinds}
 		speak(c.all)
 		for _, m := range c.all {
 			m.Start()
