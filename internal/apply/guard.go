@@ -3,6 +3,7 @@ package apply
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"keelson/internal/state/alarm"
 	"keelson/internal/state/auth"
 	"keelson/internal/state/lease"
 )
@@ -95,6 +96,16 @@ func (g *Guard) LeaseKeys(id int64, kind auth.Kind) error {
 		return nil // as in etcd, whatever the revision; and a lease may have very many keys
 	}
 	return g.Leases.EachKey(id, func(key []byte) error { return g.May(auth.Access{Kind: kind, Key: key}) })
+}
+
+// Refused tells, by what a member knows now, why a request that is to be proposed will be refused for its caller; nil where
+// it is not, or where an alarm has to be told of first.
+func Refused(g *Guard, alarms *alarm.Set, r *pb.InternalRaftRequest) error {
+	k := kindOf(r)
+	if k == nil || alarms.Active(pb.AlarmType_NOSPACE) || alarms.Active(pb.AlarmType_CORRUPT) {
+		return nil
+	}
+	return k.may(g, r)
 }
 
 // The rules of kinds, beside those of the requests that name keys.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -110,6 +111,15 @@ func TestAuth(t *testing.T) {
 		if _, err := m.Authenticate(context.Background(), r); !errors.Is(err, auth.ErrFailed) {
 			t.Error(r, err)
 		}
+	}
+	before := m.machine.applied()
+	for _, ctx := range []context.Context{context.Background(), tom, bearer("x.1")} {
+		if _, err := m.Put(ctx, &pb.PutRequest{Key: []byte("z")}); err == nil {
+			t.Error("z was put")
+		}
+	}
+	if now := m.machine.applied(); now != before {
+		t.Errorf("refused puts made the log %d entries longer", now-before)
 	}
 	for name, err := range map[string]error{
 		"add":      errOf(m.MemberAdd(tom, &pb.MemberAddRequest{PeerURLs: []string{"http://h:1"}})),
@@ -296,6 +306,18 @@ func TestBadAuthToken(t *testing.T) {
 	}
 	if c := bcryptCost(&config.Config{Auth: config.Auth{BcryptCost: 99}}); c != 10 {
 		t.Errorf("a cost of 99 makes %d", c)
+	}
+}
+
+// TestLogKeepsTokens: what the log shows of an entry that was slow or failed is of no use to who reads it.
+func TestLogKeepsTokens(t *testing.T) {
+	got := loggable(&pb.InternalRaftRequest{Authenticate: &pb.InternalAuthenticateRequest{Name: "tom", Password: "pass", SimpleToken: "abcdef"}})
+	if strings.Contains(got, "abcdef") || strings.Contains(got, "pass") || !strings.Contains(got, "tom") {
+		t.Error(got)
+	}
+	got = loggable(&pb.InternalRaftRequest{AuthUserAdd: &pb.AuthUserAddRequest{Name: "tom", Password: "pass", HashedPassword: "hashed"}})
+	if strings.Contains(got, "pass") || strings.Contains(got, "hashed") {
+		t.Error(got)
 	}
 }
 

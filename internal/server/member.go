@@ -173,7 +173,9 @@ func (m *Member) wire(sec *secrets) {
 		observe:    &m.deps.Observe,
 		peerActive: func(id uint64) bool { return !m.network.ActiveSince(id).IsZero() },
 	}
+	p.alarms = o.state.Alarms
 	r := &reads{loop: m.loop, clock: d.Clock, timeout: p.timeout, fresh: cfg.Raft.Election / 2, logger: d.Logger}
+	p.reads = r
 	m.workers = workers{sendables: sendables, stats: stats, secrets: sec}
 	m.serve(p, r)
 	m.employ(p, r)

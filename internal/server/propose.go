@@ -12,6 +12,7 @@ import (
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/wire"
 	"keelson/internal/replica/raftloop"
+	"keelson/internal/state/alarm"
 	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 )
@@ -33,17 +34,17 @@ type proposer struct {
 	peerActive func(id uint64) bool
 	stats      *proposalStats
 	observe    *Observer
-	auth       *authority
+	// auth, alarms and reads are asked who may propose.
+	auth   *authority
+	alarms *alarm.Set
+	reads  *reads
 }
 
 // propose runs a request through the log and gives what apply made of it.
 func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (apply.Result, error) {
-	var by auth.Caller
-	if req.Authenticate == nil { // who asks for a token has none
-		var err error
-		if by, err = p.auth.caller(ctx, p.auth.rules()); err != nil {
-			return apply.Result{}, err
-		}
+	by, err := p.sign(ctx, req)
+	if err != nil {
+		return apply.Result{}, err
 	}
 	w := p.waiters.register(ctx, p.clock.Now())
 	if w == nil {
@@ -73,6 +74,28 @@ func (p *proposer) propose(ctx context.Context, req *pb.InternalRaftRequest) (ap
 	r, err := p.await(w)
 	p.observe.request(apply.NameOf(req), err == nil || r.Err != nil, p.clock.Now().Sub(w.began))
 	return r, err
+}
+
+// sign gives who asks, for the entry's header. Who may not is refused here already, so that strangers fill no log. What this
+// member knows may be old: before a refusal it catches up. Apply asks again, and its word counts.
+func (p *proposer) sign(ctx context.Context, req *pb.InternalRaftRequest) (auth.Caller, error) {
+	if req.Authenticate != nil || !p.auth.rules().Enabled() { // who asks for a token has none
+		return auth.Caller{}, nil
+	}
+	g, err := p.auth.now(ctx)
+	if err != nil {
+		return auth.Caller{}, err
+	}
+	if apply.Refused(&g, p.alarms, req) == nil {
+		return g.Caller, nil
+	}
+	if err := p.reads.linearize(ctx); err != nil {
+		return auth.Caller{}, err
+	}
+	if g, err = p.auth.now(ctx); err != nil {
+		return auth.Caller{}, err
+	}
+	return g.Caller, apply.Refused(&g, p.alarms, req)
 }
 
 // proposeConf runs a change of membership through the log and gives the membership as it then was. Raft works by the new
