@@ -220,7 +220,11 @@ func (s *KV) mayTxn(ctx context.Context, v *mvcc.View, r *pb.TxnRequest) error {
 	if err != nil {
 		return err
 	}
-	return g.Txn(r)
+	// etcd looks at the revision last, so that a transaction which touches no key fails by it too.
+	if err := g.Txn(r); err != nil || g.Caller.Revision == 0 || g.Caller.Revision >= g.View.Revision() {
+		return err
+	}
+	return auth.ErrOldRevision
 }
 
 // readOnly tells whether a transaction is ranges alone, and whether all of them are serializable.

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"keelson/internal/kit/electionpb"
 )
 
 // cell is what came of one call by one identity: the answer or the refusal, and what it changed.
@@ -108,11 +110,18 @@ func parted(t *testing.T, got, want []cell) []string {
 	}
 	var out []string
 	for n, g := range got {
-		if w := want[n]; g != w {
+		if w := want[n]; g != w && !silent(g, w) {
 			out = append(out, fmt.Sprintf("%s: %.300s\n  here:  %s\n  there: %s", g.identity, g.row, g, w))
 		}
 	}
 	return out
+}
+
+// silent tells of the one difference that is meant: etcd 3.7.3 ends an Observe that it refuses without a word, so that its
+// caller takes it for an election without a leader. Keelson says why.
+func silent(got, want cell) bool {
+	return strings.HasPrefix(got.row, electionpb.Election_Observe_FullMethodName+" ") && got.identity == want.identity && got.row == want.row &&
+		strings.Contains(want.answer, endedSilently) && strings.Contains(got.answer, "etcdserver: ") && got.changed == want.changed
 }
 
 // shownCells is how many differences a failure shows.

@@ -263,10 +263,13 @@ func (r *realm) send(cert, token, full string, req proto.Message) answer {
 	resp := kind.New().Interface()
 	err = stream.RecvMsg(resp)
 	if errors.Is(err, io.EOF) {
-		err = status.Error(codes.Unknown, "the stream ended without an answer, and without an error")
+		err = status.Error(codes.Unknown, endedSilently)
 	}
 	return answer{msg: resp, err: err}
 }
+
+// endedSilently stands for the end of a stream that brought nothing.
+const endedSilently = "the stream ended without an answer, and without an error"
 
 // guarded are the services that the table walks through.
 func guarded(t testing.TB) []protoreflect.ServiceDescriptor {

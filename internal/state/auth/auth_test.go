@@ -58,6 +58,7 @@ func TestMay(t *testing.T) {
 		{Caller{}, Admin, "", "", ErrUserEmpty},
 		{Caller{"", now}, Admin, "", "", ErrUserEmpty},
 		{tom, Admin, "", "", ErrDenied},
+		{Caller{"gone", now}, Admin, "", "", ErrUserNotFound},
 		{Caller{"root", 1}, Admin, "", "", nil},
 		{root, Denied, "", "", ErrDenied},
 		{root, Kind(99), "", "", ErrDenied},

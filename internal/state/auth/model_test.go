@@ -60,6 +60,8 @@ func (w *twin) may(c Caller, a Access) error {
 		return ErrUserEmpty
 	case a.Kind == Admin && roles[RootRole]:
 		return nil
+	case a.Kind == Admin && !known:
+		return ErrUserNotFound
 	case a.Kind == Admin:
 		return ErrDenied
 	case c.Revision == 0:

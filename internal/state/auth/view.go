@@ -113,7 +113,10 @@ func (v *View) May(c Caller, a Access) error {
 		if c.User == "" {
 			return ErrUserEmpty
 		}
-		if m := v.allowedTo(c.User); m != nil && m.root {
+		switch m := v.allowedTo(c.User); {
+		case m == nil:
+			return ErrUserNotFound // a certificate may name nobody
+		case m.root:
 			return nil
 		}
 		return ErrDenied
