@@ -94,13 +94,3 @@ func TestMirrorNeedsItsDestination(t *testing.T) {
 		t.Errorf("exit %d, %s", status, diag)
 	}
 }
-
-func TestMirrorRefuses(t *testing.T) {
-	for _, flag := range []string{"--dest-user=u", "--dest-password=p", "--dest-cert=c", "--dest-key=k", "--dest-cacert=c", "--dest-insecure-transport=false"} {
-		status, _, diag := runProgram([]string{"make-mirror", "x", flag}, "", nil)
-		name, _, _ := strings.Cut(flag, "=")
-		if status != statusBadFeature || !strings.Contains(diag, name) || !strings.Contains(diag, "not supported by this version") {
-			t.Errorf("%s: exit %d, %s", flag, status, diag)
-		}
-	}
-}

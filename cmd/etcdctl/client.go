@@ -50,10 +50,10 @@ func (a *app) prepareWith(cmd *cobra.Command, answer any, o output.Options) (*ca
 	if err := refuseFlags(fs); err != nil {
 		return nil, err
 	}
-	a.set.clean()
-	if err := refuseSecure(a.set.endpoints); err != nil {
+	if err := refuseEmpty(fs); err != nil {
 		return nil, err
 	}
+	a.set.clean()
 	if a.set.debug {
 		a.debug(fs)
 	}
@@ -64,6 +64,9 @@ func (a *app) prepareWith(cmd *cobra.Command, answer any, o output.Options) (*ca
 	}
 	if err != nil {
 		return nil, printed(err)
+	}
+	if err := a.set.access.login(prompter{a.in, a.out}, "Password: "); err != nil {
+		return nil, err
 	}
 	return &call{Printer: p, app: a}, nil
 }
@@ -103,6 +106,11 @@ func (a *app) ask(cmd *cobra.Command, status int, answer any, call func(context.
 
 // client makes a client for the endpoints.
 func (a *app) client(endpoints []string) (*clientv3.Client, error) {
+	return a.set.access.client(a, endpoints)
+}
+
+// client makes a client for endpoints that x says how to reach.
+func (x *access) client(a *app, endpoints []string) (*clientv3.Client, error) {
 	spec := &clientv3.ConfigSpec{
 		Endpoints:          endpoints,
 		DialTimeout:        a.set.dialTimeout,
@@ -110,16 +118,15 @@ func (a *app) client(endpoints []string) (*clientv3.Client, error) {
 		KeepAliveTimeout:   a.set.keepaliveTimeout,
 		MaxCallSendMsgSize: a.set.maxSendBytes,
 		MaxCallRecvMsgSize: a.set.maxRecvBytes,
-		Secure:             &clientv3.SecureConfig{InsecureTransport: true},
 	}
-	cfg, err := clientv3.NewClientConfig(spec, zap.NewNop())
+	cfg, err := x.config(spec)
 	if err != nil {
-		return nil, fail(statusBadArgs, "%w", err)
+		return nil, err
 	}
 	cfg.Logger = a.logger()
 	client, err := clientv3.New(*cfg)
 	if err != nil {
-		return nil, a.explain(statusBadConnection, err)
+		return nil, &exitError{status: statusBadConnection, err: err, hint: x.hint(a, err, endpoints)}
 	}
 	return client, nil
 }
@@ -135,8 +142,17 @@ func (a *app) logger() *zap.Logger {
 
 func (a *app) debug(fs *pflag.FlagSet) {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(os.Stderr, os.Stderr, os.Stderr, 4))
+	showSettings(a.diag, fs)
+}
+
+// showSettings prints the global flags, but for what nobody should see who reads along.
+func showSettings(w io.Writer, fs *pflag.FlagSet) {
 	fs.VisitAll(func(f *pflag.Flag) {
-		fmt.Fprintf(a.diag, "%s=%v\n", envName(f.Name), f.Value)
+		value := f.Value.String()
+		if secret(f.Name) && value != "" {
+			value = "(not shown)"
+		}
+		fmt.Fprintf(w, "%s=%v\n", envName(f.Name), value)
 	})
 }
 
@@ -150,10 +166,17 @@ func (a *app) explain(exit int, err error) error {
 	return &exitError{status: exit, err: err, hint: a.hint(err, a.set.endpoints)}
 }
 
-// hint looks at the endpoints after a time-out or a lost connection.
+// hint says what may be behind an error.
 func (a *app) hint(err error, endpoints []string) string {
-	if h := memberHint(err); h != "" {
-		return h
+	return a.set.access.hint(a, err, endpoints)
+}
+
+// hint looks at the endpoints after a time-out or a lost connection.
+func (x *access) hint(a *app, err error, endpoints []string) string {
+	for _, h := range []string{memberHint(err), authHint(err)} {
+		if h != "" {
+			return h
+		}
 	}
 	code := status.Code(err)
 	if !errors.Is(err, context.DeadlineExceeded) && code != codes.DeadlineExceeded && code != codes.Unavailable {
@@ -172,12 +195,15 @@ func (a *app) hint(err error, endpoints []string) string {
 			continue
 		}
 		reached++
+		if trouble := tlsTrouble(conn, ep, x.tls()); trouble != "" {
+			lines = append(lines, ep+": "+trouble)
+		}
 		closeQuietly(conn)
 	}
 	switch {
 	case reached == 0 && len(lines) > 0:
 		lines = append(lines, "is etcd running there? --endpoints or ETCDCTL_ENDPOINTS says where to look")
-	case errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded:
+	case reached > 0 && len(lines) == 0 && (errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded):
 		lines = append(lines, fmt.Sprintf("no answer within %v (--command-timeout); see whether the members have a leader: etcdctl endpoint status", a.set.commandTimeout))
 	}
 	return strings.Join(lines, "\n")
@@ -185,8 +211,10 @@ func (a *app) hint(err error, endpoints []string) string {
 
 // socketOf gives network and address of an endpoint for net.Dial.
 func socketOf(endpoint string) (network, address string) {
-	if rest, ok := strings.CutPrefix(endpoint, "unix:"); ok {
-		return "unix", strings.TrimPrefix(rest, "//")
+	for _, scheme := range []string{"unix:", "unixs:"} {
+		if rest, ok := strings.CutPrefix(endpoint, scheme); ok {
+			return "unix", strings.TrimPrefix(rest, "//")
+		}
 	}
 	_, address, ok := strings.Cut(endpoint, "://")
 	if !ok {

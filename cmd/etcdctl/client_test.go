@@ -22,7 +22,9 @@ func TestSocketOf(t *testing.T) {
 		"http://127.0.0.1:2379/": {"tcp", "127.0.0.1:2379"},
 		"http://[::1]:2379":      {"tcp", "[::1]:2379"},
 		"unix:///run/etcd.sock":  {"unix", "/run/etcd.sock"},
+		"https://h.example:2379": {"tcp", "h.example:2379"},
 		"unix:etcd.sock":         {"unix", "etcd.sock"},
+		"unixs:///run/etcd.sock": {"unix", "/run/etcd.sock"},
 		"unix://localhost:0":     {"unix", "localhost:0"},
 	} {
 		if network, address := socketOf(endpoint); network != want[0] || address != want[1] {

@@ -49,7 +49,7 @@ func (e *endpoints) list() ([]string, error) {
 	for _, m := range r.Members {
 		urls = append(urls, m.ClientURLs...)
 	}
-	return urls, refuseSecure(urls)
+	return urls, nil
 }
 
 // askEach asks one endpoint after another, each with a client and a time limit of its own, and prints all answers as

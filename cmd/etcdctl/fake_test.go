@@ -21,9 +21,11 @@ type fake struct {
 	pb.UnimplementedLeaseServer
 	pb.UnimplementedClusterServer
 	pb.UnimplementedMaintenanceServer
+	fakeAuth
 
 	alarms bool
 	addr   string
+	scheme string         // of the client URL that a member is listed with
 	txn    *pb.TxnRequest // the last one
 	blobs  [][]byte       // what Snapshot sends before it ends with ended
 	ended  error
@@ -32,17 +34,23 @@ type fake struct {
 // startFake serves a fake on a loopback port until the test ends.
 func startFake(t *testing.T, alarms bool) *fake {
 	t.Helper()
+	return startFakeWith(t, alarms)
+}
+
+func startFakeWith(t *testing.T, alarms bool, o ...grpc.ServerOption) *fake {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{alarms: alarms, addr: l.Addr().String()}
-	s := grpc.NewServer()
+	f := &fake{alarms: alarms, addr: l.Addr().String(), scheme: "http://"}
+	s := grpc.NewServer(o...)
 	pb.RegisterKVServer(s, f)
 	pb.RegisterWatchServer(s, f)
 	pb.RegisterLeaseServer(s, f)
 	pb.RegisterClusterServer(s, f)
 	pb.RegisterMaintenanceServer(s, f)
+	pb.RegisterAuthServer(s, f)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -202,7 +210,7 @@ func (f *fake) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLe
 
 func (f *fake) members() []*pb.Member {
 	return []*pb.Member{
-		{ID: 0x8e9e05c52164694d, Name: "etcd0", PeerURLs: []string{"http://127.0.0.1:12380"}, ClientURLs: []string{"http://" + f.addr}},
+		{ID: 0x8e9e05c52164694d, Name: "etcd0", PeerURLs: []string{"http://127.0.0.1:12380"}, ClientURLs: []string{f.scheme + f.addr}},
 		{ID: 0x91bc3c398fb3c146, PeerURLs: []string{"http://127.0.0.1:22380", "http://10.0.0.1:22380"}},
 		{ID: 0xfd422379fda50e4, Name: "learner", PeerURLs: []string{"http://127.0.0.1:32380"}, IsLearner: true},
 	}

@@ -40,6 +40,18 @@ func goldenCases() []string {
 		`alarm list`, `alarm list --hex`, `alarm disarm`, `alarm disarm --hex`,
 		`endpoint status`, `endpoint status --hex`, `endpoint status --cluster`, `endpoint hashkv`, `endpoint hashkv --hex`, `endpoint hashkv --rev 99`, `endpoint hashkv --rev 40 --cluster`,
 		`endpoint health`, `defrag`, `defrag --cluster`, `defrag --cluster x y`,
+		`auth enable`, `auth disable`, `auth status`, `auth status --hex`,
+		`user add ann:pw`, `user add ann --new-user-password=pw`, `user add ann:pw --no-password`, `user add ann --interactive=false|pw more`, "user add ann|pw\npw\n",
+		`user delete ann`, `user get ann`, `user get ann --detail`, `user get ann --hex`, `user get bare`, `user get bare --detail`, `user get nobody`, `user get odd --detail`,
+		`user list`, `user list --hex`, `user passwd ann --interactive=false|pw`, "user passwd ann| pw \n pw\n",
+		`user grant-role ann app`, `user revoke-role ann app`,
+		`role add app`, `role add app --hex`, `role delete app`, `role get app`, `role get app --hex`, `role get root`, `role get empty`, `role list`, `role list --hex`,
+		`role grant-permission app read key`, `role grant-permission app WRITE key end`, `role grant-permission app readwrite key --prefix`, `role grant-permission app read '' --prefix`,
+		`role grant-permission app read '' --from-key`, `role grant-permission app read '' end`, `role grant-permission app read key end extra`,
+		`role revoke-permission app key`, `role revoke-permission app key end`, `role revoke-permission app key --prefix`, `role revoke-permission app key --from-key`,
+		`role revoke-permission app '' --prefix`, `role revoke-permission app ''`,
+		`--user=root:pw get none`, `--user=root --password=pw get none`, `--user=root:pw:w get none`, `--user=root get none|pw`, `--user=root:no get none`, `--user=no: get none`,
+		`--auth-jwt-token=abc get none`, `--auth-jwt-token=abc --user=root:no get none`, `--insecure-transport=true get none`,
 		`downgrade validate 3.6`, `downgrade enable 3.6.0`, `downgrade enable 3.6 --hex`, `downgrade cancel`, `downgrade cancel x`,
 	}
 }
@@ -61,6 +73,14 @@ func refusedCases() []string {
 		`move-leader`, `move-leader a b`, `move-leader xyz`, `move-leader 1`,
 		`compaction`, `compaction x`, `alarm list x`, `alarm disarm x`, `nosuch`,
 		`downgrade validate`, `downgrade validate 3.6 x`, `downgrade validate nonsense`, `downgrade enable`, `downgrade enable a b`,
+		`auth enable x`, `auth disable x`, `auth status x`, `--user=root:strange auth enable`,
+		`user add`, `user add a b`, `user add taken:pw`, "--user=root user add ann|pw\npw\npw\n", `user delete nobody`, `user add :pw`, "user add ann|\n", "user add ann|a\nb\n", `user add ann`, `user add ann --interactive=false`,
+		`user delete`, `user get`, `user get a b`, `user list x`, `user passwd`, "user passwd ann|a\nb\n", `user grant-role a`, `user revoke-role a`, `user grant-role nobody app`,
+		`role add`, `role delete`, `role get`, `role get a b`, `role list x`, `role get nothing`, `role grant-permission app read`, `role grant-permission app take key`,
+		`role grant-permission app read key end --prefix`, `role grant-permission app read key end --from-key`, `role grant-permission app read key --prefix --from-key`,
+		`role grant-permission app read '' --prefix --from-key`, `role revoke-permission app`, `role revoke-permission app key end --prefix --from-key`, `role revoke-permission nothing key`,
+		`--cert= get none`, `--key= get none`, `--cacert= get none`, `--cert=x get none`, `--key=x get none`, `--cert=x --key=x get none`, `--cacert=x get none`,
+		`--cert=x --endpoints=http://127.0.0.1:1 get none`, `make-mirror x --dest-cert=x`, `make-mirror x --dest-cert=x --dest-key=x`, "--user=root make-mirror x --dest-user=me --dest-key=x|one\ntwo\n",
 		`check perf`, `check perf --load q`, `check datascale`, `check datascale --load q`,
 		`make-mirror`, `make-mirror a b`, `make-mirror x --no-dest-prefix --dest-prefix y`,
 	}
@@ -99,6 +119,9 @@ func runCase(b *bytes.Buffer, addr, line string, more ...string) {
 	line, stdin, _ := strings.Cut(line, "|")
 	args := append([]string{"--endpoints=" + addr, "--command-timeout=5s"}, strings.Fields(line)...)
 	args = append(args, more...)
+	for i, arg := range args {
+		args[i] = strings.ReplaceAll(arg, "''", "")
+	}
 	status, out, diag := runProgram(args, stdin, nil)
 	fmt.Fprintf(b, "==== %s %q\nexit %d\n", line, stdin, status)
 	if len(more) == 2 && more[1] == "protobuf" && !strings.HasPrefix(line, "compaction") {
@@ -107,7 +130,7 @@ func runCase(b *bytes.Buffer, addr, line string, more ...string) {
 		b.WriteString(equalize(out, addr, line))
 	}
 	for l := range strings.Lines(diag) {
-		if l != "\n" && !strings.HasPrefix(l, `{"level"`) && !strings.HasPrefix(l, "Hint: ") && !strings.HasPrefix(l, "      ") {
+		if l != "\n" && !strings.HasPrefix(l, `{"level"`) && !strings.HasPrefix(l, "stty: ") && !strings.HasPrefix(l, "Hint: ") && !strings.HasPrefix(l, "      ") {
 			b.WriteString("stderr: " + equalize(l, addr, line))
 		}
 	}

@@ -42,6 +42,7 @@ type makeMirror struct {
 	cutPrefix          bool
 	rev                int64
 	txnOps             uint
+	dest               access // how the destination is reached
 }
 
 func makeMirrorCommand(a *app) *cobra.Command {
@@ -59,42 +60,29 @@ func makeMirrorCommand(a *app) *cobra.Command {
 	fs.BoolVar(&m.cutPrefix, "no-dest-prefix", false, "cut --prefix off at the destination")
 	fs.Int64Var(&m.rev, "rev", 0, "copy only changes, from this revision on")
 	fs.UintVar(&m.txnOps, "max-txn-ops", txnOpsDefault, "most operations in one transaction at the destination")
-	bindRefused(fs, refusedMirrorFlags())
+	m.dest.bindNamed(fs, "dest-", "the destination")
 	return cmd
-}
-
-// refusedMirrorFlags are the flags about the destination that wait for TLS and authentication.
-func refusedMirrorFlags() []refusedFlag {
-	const tls, auth = "TLS", "authentication"
-	return []refusedFlag{
-		{name: "dest-cacert", what: tls, text: true, help: "trust a destination whose certificate is signed by this bundle of CAs"},
-		{name: "dest-cert", what: tls, text: true, help: "certificate to show to the destination"},
-		{name: "dest-key", what: tls, text: true, help: "key of --dest-cert"},
-		{name: "dest-insecure-transport", what: tls, on: true, help: "talk to the destination without TLS"},
-		{name: "dest-user", what: auth, text: true, help: "user name at the destination, or name:password"},
-		{name: "dest-password", what: auth, text: true, help: "password of --dest-user"},
-	}
 }
 
 func (m *makeMirror) run(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return fail(statusBadArgs, "make-mirror takes one destination argument")
 	}
-	if err := refuseSet(cmd.Flags(), refusedMirrorFlags(), func(name string) string { return "--" + name }); err != nil {
-		return err
-	}
 	if m.cutPrefix && m.destPrefix != "" {
 		return fail(statusBadArgs, "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one")
 	}
-	if err := refuseSecure(args); err != nil {
+	if err := m.dest.login(prompter{m.in, m.out}, "Destination Password: "); err != nil {
 		return err
+	}
+	if _, err := m.dest.config(&clientv3.ConfigSpec{}); err != nil {
+		return err // before more is asked for
 	}
 	src, err := m.dial(cmd, nil)
 	if err != nil {
 		return err
 	}
 	defer closeQuietly(src)
-	dst, err := m.client(args)
+	dst, err := m.dest.client(m.app, args)
 	if err != nil {
 		return err
 	}
@@ -117,7 +105,7 @@ func (m *makeMirror) reach(dst *clientv3.Client, endpoints []string) error {
 	ctx, cancel := m.timed()
 	defer cancel()
 	if _, err := dst.Get(ctx, m.prefix+"\x00", clientv3.WithCountOnly()); err != nil {
-		return &exitError{status: statusError, err: fmt.Errorf("destination %s: %w", endpoints[0], err), hint: m.hint(err, endpoints)}
+		return &exitError{status: statusError, err: fmt.Errorf("destination %s: %w", endpoints[0], err), hint: m.dest.hint(m.app, err, endpoints)}
 	}
 	return nil
 }

@@ -11,10 +11,7 @@ import (
 // notYet lists the commands of etcdctl that are not in this version. Each is refused by name.
 func notYet() []string {
 	return []string{
-		"auth",
 		"migrate",
-		"role",
-		"user",
 	}
 }
 
@@ -47,16 +44,8 @@ type refusedFlag struct {
 }
 
 func refusedFlags() []refusedFlag {
-	const tls, auth, srv = "TLS", "authentication", "discovery by DNS"
+	const srv = "discovery by DNS"
 	return []refusedFlag{
-		{name: "cacert", what: tls, text: true, help: "trust servers whose certificate is signed by this bundle of CAs"},
-		{name: "cert", what: tls, text: true, help: "certificate to show to the servers"},
-		{name: "key", what: tls, text: true, help: "key of --cert"},
-		{name: "insecure-skip-tls-verify", what: tls, help: "do not verify the servers' certificates (for tests only)"},
-		{name: "insecure-transport", what: tls, on: true, help: "talk without TLS"},
-		{name: "user", what: auth, text: true, help: "user name, or name:password; without a password it is asked for"},
-		{name: "password", what: auth, text: true, help: "password of --user"},
-		{name: "auth-jwt-token", what: auth, text: true, help: "JSON web token to use in place of --user and --password"},
 		{name: "discovery-srv", short: "d", what: srv, text: true, help: "domain whose SRV records name the endpoints"},
 		{name: "discovery-srv-name", what: srv, text: true, help: "service name to add to the SRV query"},
 		{name: "insecure-discovery", what: srv, on: true, help: "accept endpoints without TLS from SRV records"},
@@ -75,24 +64,9 @@ func bindRefused(fs *pflag.FlagSet, flags []refusedFlag) {
 
 // refuseFlags fails on the first flag, by the command line or the environment, that asks for what is not there yet.
 func refuseFlags(fs *pflag.FlagSet) error {
-	return refuseSet(fs, refusedFlags(), func(name string) string { return fmt.Sprintf("--%s (%s)", name, envName(name)) })
-}
-
-// refuseSet fails on the first of flags that is set in fs; shown is how a flag is named to the user.
-func refuseSet(fs *pflag.FlagSet, flags []refusedFlag, shown func(name string) string) error {
-	for _, r := range flags {
+	for _, r := range refusedFlags() {
 		if f := fs.Lookup(r.name); f != nil && f.Value.String() != f.DefValue {
-			return fail(statusBadFeature, "%s: %s is not supported by this version of etcdctl yet; nothing was done", shown(r.name), r.what)
-		}
-	}
-	return nil
-}
-
-// refuseSecure fails on endpoints that need TLS.
-func refuseSecure(endpoints []string) error {
-	for _, ep := range endpoints {
-		if strings.HasPrefix(ep, "https://") || strings.HasPrefix(ep, "unixs://") {
-			return fail(statusBadFeature, "endpoint %s: TLS is not supported by this version of etcdctl yet; nothing was done", ep)
+			return fail(statusBadFeature, "--%s (%s): %s is not supported by this version of etcdctl yet; nothing was done", r.name, envName(r.name), r.what)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ const (
 	groupKeys        = "keys"
 	groupCluster     = "cluster"
 	groupConcurrency = "concurrency"
+	groupAuth        = "auth"
 	groupOther       = "other"
 )
 
@@ -50,6 +51,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupKeys, Title: "Keys, watches and leases"},
 		&cobra.Group{ID: groupCluster, Title: "The cluster and its members"},
 		&cobra.Group{ID: groupConcurrency, Title: "Locks and elections"},
+		&cobra.Group{ID: groupAuth, Title: "Users and roles"},
 		&cobra.Group{ID: groupOther, Title: "About etcdctl"},
 	)
 	root.SetHelpCommandGroupID(groupOther)
@@ -57,6 +59,7 @@ func (a *app) root() *cobra.Command {
 		putCommand(a), getCommand(a), delCommand(a), txnCommand(a), watchCommand(a), leaseCommand(a), compactionCommand(a),
 		endpointCommand(a), memberCommand(a), moveLeaderCommand(a), alarmCommand(a), defragCommand(a), downgradeCommand(a), snapshotCommand(a),
 		lockCommand(a), electCommand(a),
+		authCommand(a), userCommand(a), roleCommand(a),
 		checkCommand(a), makeMirrorCommand(a),
 		versionCommand(a), optionsCommand(a, root), completionCommand(a, root),
 	)

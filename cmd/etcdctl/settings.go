@@ -29,10 +29,11 @@ type settings struct {
 	format           string
 	hex              bool
 	debug            bool
+	access           access
 }
 
 func (s *settings) bind(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "members to talk to: host:port, http://host:port or unix:///path, separated by commas")
+	fs.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "members to talk to: host:port, http://host:port, https://host:port or unix:///path, separated by commas")
 	fs.DurationVar(&s.dialTimeout, "dial-timeout", dialTimeoutDefault, "give up connecting after this time")
 	fs.DurationVar(&s.commandTimeout, "command-timeout", commandTimeoutDefault, "give up a command after this time; those that run until they are stopped are not limited")
 	fs.DurationVar(&s.keepaliveTime, "keepalive-time", keepaliveTimeDefault, "ping a silent connection after this time")
@@ -42,6 +43,7 @@ func (s *settings) bind(fs *pflag.FlagSet) {
 	fs.StringVarP(&s.format, "write-out", "w", "simple", "output format: fields, json, protobuf, simple or table")
 	fs.BoolVar(&s.hex, "hex", false, "print byte strings in hexadecimal")
 	fs.BoolVar(&s.debug, "debug", false, "print the settings and what the client does to stderr")
+	s.access.bind(fs)
 	bindRefused(fs, refusedFlags())
 }
 

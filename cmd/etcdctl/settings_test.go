@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func TestEnvironment(t *testing.T) {
@@ -27,7 +28,10 @@ func TestEnvironment(t *testing.T) {
 		{"API 1", "version", []string{"ETCDCTL_API=1"}, statusError, "", "unsupported API version 1"},
 		{"a value that is none", "get a", []string{"ETCDCTL_DIAL_TIMEOUT=soon"}, statusBadArgs, "", `ETCDCTL_DIAL_TIMEOUT="soon"`},
 		{"an unknown name", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_ENDPOINT=x"}, 0, "{", "Warning: ETCDCTL_ENDPOINT is no setting"},
-		{"a refused setting", "get a", []string{"ETCDCTL_USER=root:pw"}, statusBadFeature, "", "--user (ETCDCTL_USER): authentication"},
+		{"a refused setting", "get a", []string{"ETCDCTL_DISCOVERY_SRV=example.com"}, statusBadFeature, "", "--discovery-srv (ETCDCTL_DISCOVERY_SRV): discovery by DNS"},
+		{"user and password", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_USER=root", "ETCDCTL_PASSWORD=no"}, statusBadConnection, "", "authentication failed"},
+		{"user with password", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_USER=root:pw"}, 0, "{", ""},
+		{"a certificate without a key", "get none", []string{"ETCDCTL_CERT=x"}, statusBadArgs, "", "KeyFile and CertFile must both be present"},
 	} {
 		status, out, diag := runProgram(strings.Fields(c.args), "", c.env)
 		if status != c.status || !strings.HasPrefix(out, c.out) || !strings.Contains(diag, c.diag) {
@@ -36,11 +40,23 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// What --debug prints of the settings may be sent to somebody else.
+func TestSecretsAreNotShown(t *testing.T) {
+	fs := pflag.NewFlagSet("global", pflag.ContinueOnError)
+	new(settings).bind(fs)
+	if err := fs.Parse([]string{"--user=root:hush", "--password=hush", "--auth-jwt-token=hush", "--cert=c"}); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	showSettings(&b, fs)
+	if s := b.String(); strings.Contains(s, "hush") || !strings.Contains(s, "ETCDCTL_USER=(not shown)\n") || !strings.Contains(s, "ETCDCTL_CERT=c\n") {
+		t.Error(s)
+	}
+}
+
 func TestRefusedFlags(t *testing.T) {
 	for _, args := range []string{
-		"--cacert=ca get a", "--cert=c get a", "--key=k get a", "--insecure-skip-tls-verify get a", "--insecure-transport=false get a",
-		"--user=root get a", "--password=p get a", "--auth-jwt-token=t get a", "-d example.com get a", "--discovery-srv-name=n get a",
-		"--insecure-discovery=false get a", "--endpoints=https://127.0.0.1:1 get a", "--endpoints=unixs:///s get a",
+		"-d example.com get a", "--discovery-srv-name=n get a", "--insecure-discovery=false get a",
 	} {
 		status, out, diag := runProgram(strings.Fields(args), "", nil)
 		if status != statusBadFeature || out != "" || !strings.Contains(diag, "not supported by this version of etcdctl yet") {
@@ -48,7 +64,7 @@ func TestRefusedFlags(t *testing.T) {
 		}
 	}
 	f := startFake(t, false)
-	defaults := "--insecure-transport=true --insecure-discovery=true --insecure-skip-tls-verify=false --cert= --user= put a b"
+	defaults := "--insecure-transport=true --insecure-discovery=true --insecure-skip-tls-verify=false --user= put a b"
 	if status, out, diag := runProgram(append([]string{"--endpoints=" + f.addr}, strings.Fields(defaults)...), "", nil); status != 0 || out != "OK\n" {
 		t.Errorf("defaults: exit %d, %q, %q", status, out, diag)
 	}
@@ -56,7 +72,7 @@ func TestRefusedFlags(t *testing.T) {
 
 func TestRefusedCommands(t *testing.T) {
 	for _, args := range []string{
-		"auth enable", "migrate --data-dir=d", "role add r", "user add u", "user --help",
+		"migrate --data-dir=d", "migrate --help",
 	} {
 		status, out, diag := runProgram(strings.Fields(args), "", nil)
 		if status != statusBadFeature || out != "" || !strings.Contains(diag, strings.Fields(args)[0]) || !strings.Contains(diag, "not supported by this version") {
@@ -89,7 +105,7 @@ func TestHelp(t *testing.T) {
 	}
 	walk(quietApp().root(), "etcdctl")
 	status, out, _ := runProgram(nil, "", nil)
-	for _, want := range []string{"Locks and elections", "endpoint health --cluster", "Not in this version yet", "snapshot"} {
+	for _, want := range []string{"Locks and elections", "Users and roles", "endpoint health --cluster", "Not in this version yet", "snapshot"} {
 		if status != 0 || !strings.Contains(out, want) {
 			t.Errorf("the help has no %q", want)
 		}

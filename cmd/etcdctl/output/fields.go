@@ -16,7 +16,8 @@ type fields struct {
 }
 
 func (f *fields) refuse(answer any) error {
-	if _, ok := answer.(*Downgrade); ok || onMembers(answer) {
+	switch answer.(type) {
+	case *Downgrade, *Added, *Changed, *Moved, *User, *clientv3.AuthUserListResponse, *clientv3.AuthStatusResponse:
 		return unsupported("fields")
 	}
 	return nil
@@ -55,6 +56,8 @@ func (f *fields) lay(w *bufio.Writer, answer any) error {
 		f.members(w, (*pb.MemberListResponse)(r))
 	case *clientv3.AlarmResponse:
 		f.alarms(w, (*pb.AlarmResponse)(r))
+	case *AuthChange, *Role, *clientv3.AuthRoleListResponse:
+		f.auth(w, r)
 	case []Health:
 		f.health(w, r)
 	case []Status:

@@ -36,6 +36,8 @@ func (j *jsonLayout) lay(w *bufio.Writer, answer any) error {
 		if j.hex {
 			answer = &hexMembersJSON{hexHeader(r.Header), hexList(r.Members)}
 		}
+	case *AuthChange, *Role, *User:
+		answer = authMessage(r)
 	}
 	b, err := json.Marshal(answer)
 	if err != nil {

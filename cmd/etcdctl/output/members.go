@@ -38,15 +38,6 @@ type Moved struct {
 	*clientv3.MoveLeaderResponse
 }
 
-// onMembers tells whether an answer is one of this file's. Two formats have no layout for any of them.
-func onMembers(answer any) bool {
-	switch answer.(type) {
-	case *Added, *Changed, *Moved:
-		return true
-	}
-	return false
-}
-
 // raw gives an answer of this file as the server sent it, nil for others.
 func raw(answer any) proto.Message {
 	switch r := answer.(type) {

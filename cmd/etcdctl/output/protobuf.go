@@ -53,6 +53,9 @@ func (protobuf) lay(w *bufio.Writer, answer any) error {
 	case *Downgrade:
 		m = (*pb.DowngradeResponse)(r.DowngradeResponse)
 	default:
+		m = authMessage(r)
+	}
+	if m == nil {
 		return unsupported("protobuf")
 	}
 	b, err := proto.Marshal(m)

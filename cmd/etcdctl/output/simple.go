@@ -52,6 +52,8 @@ func (s *simple) lay(w *bufio.Writer, answer any) error {
 		}
 	case *Added, *Changed, *Moved:
 		s.members(w, r)
+	case *AuthChange, *Role, *User, *clientv3.AuthUserListResponse, *clientv3.AuthRoleListResponse, *clientv3.AuthStatusResponse:
+		s.auth(w, r)
 	case *Downgrade:
 		fmt.Fprintf(w, "Downgrade %s success, cluster version %s\n", r.Step, r.Version)
 	case []Health:
