@@ -36,19 +36,22 @@ var authWalk = []string{
 	"auth disable", "--user=bob:bobpw auth disable", "--user=root:rootpw auth disable", "--user=root:rootpw auth disable", "auth status -w protobuf", "--user=nobody:x get a", "get a", "role delete root", "user delete root", "auth enable", "user list",
 }
 
-// The walk reads the same by our etcdctl and by etcd's: what is printed, where to, and how it ends.
+// The walk reads the same by our etcdctl and by etcd's, and against our member and etcd's: what is printed, where to, and how
+// it ends.
 func TestAuthCommands(t *testing.T) {
 	t.Parallel()
-	theirs := stock(t, "etcd37")
-	var by [2][]string
+	our, theirs := ours(t), stock(t, "etcd37")
 	m := single(t, theirs, "--bcrypt-cost=4")
-	for i, p := range []process.Program{ours(t), theirs} {
+	walk := func(ctl, server process.Program) []string {
 		m.Dir = t.TempDir()
-		m.Serve()
-		by[i] = walkAuth(t, p, m)
-		m.Stop()
+		m.With(server).Serve()
+		defer m.Stop()
+		return walkAuth(t, ctl, m)
 	}
-	agree(t, by[0], by[1])
+	want := walk(theirs, theirs)
+	for _, x := range []struct{ ctl, server process.Program }{{our, theirs}, {theirs, our}} {
+		t.Run(x.ctl.Name+" asks "+x.server.Name, func(t *testing.T) { agree(t, walk(x.ctl, x.server), want) })
+	}
 }
 
 func walkAuth(t *testing.T, p process.Program, m *process.Member) (all []string) {
