@@ -136,13 +136,18 @@ func TestAuth(t *testing.T) {
 		}
 	}
 	stop(t, m)
+	passwordChanges(t, dir, tom)
+}
 
-	m = start(t, testConfig(t, dir, "--bcrypt-cost", "4"))
+// passwordChanges starts a member again on dir, where tom had a token.
+func passwordChanges(t *testing.T, dir string, old context.Context) {
+	t.Helper()
+	m := start(t, testConfig(t, dir, "--bcrypt-cost", "4"))
 	defer stop(t, m)
-	if _, err := m.Put(tom, &pb.PutRequest{Key: []byte("a")}); !errors.Is(err, auth.ErrInvalidToken) {
+	if _, err := m.Put(old, &pb.PutRequest{Key: []byte("a")}); !errors.Is(err, auth.ErrInvalidToken) {
 		t.Error("an old token after a restart:", err)
 	}
-	tom, root = login(t, m, "tom", "t"), login(t, m, "root", "r")
+	tom, root := login(t, m, "tom", "t"), login(t, m, "root", "r")
 	if _, err := m.Put(tom, &pb.PutRequest{Key: []byte("a")}); err != nil {
 		t.Error(err)
 	}
