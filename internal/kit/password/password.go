@@ -2,8 +2,8 @@
 // purpose — some 50 ms of a core at the cost that etcd uses — and whoever can reach the client port can ask for it. So:
 //
 //   - Checks run on few goroutines that rest after each: together they take at most a set share of a core.
-//   - What waits is bounded, for all users and for each, and users take turns: a flood of guesses for one user is refused
-//     with ErrBusy and delays another user by one check, not by the flood.
+//   - What waits is bounded, in number for all users and for each, and in time; and users take turns: a flood of guesses for
+//     one user is refused with ErrBusy and delays another user by one check, not by the flood.
 //   - Callers that ask the same question at the same time share one check.
 //   - A password that was right is remembered as a keyed hash, so that a program that logs in again costs a microsecond.
 //     A wrong one never is. Neither the password nor anything that can be tested outside of this process is kept.
@@ -31,7 +31,7 @@ import (
 var (
 	// ErrMismatch is returned when the password is not the one of the hash.
 	ErrMismatch = errors.New("password: does not match")
-	// ErrBusy is returned at once when as many checks wait as may.
+	// ErrBusy is returned at once when as many checks wait as may, or would be waited for too long.
 	ErrBusy = errors.New("password: too many checks wait")
 	// ErrClosed is returned by checks that end because the checker was closed.
 	ErrClosed = errors.New("password: the checker is closed")
@@ -39,9 +39,11 @@ var (
 
 const (
 	shareDefault = 0.5
-	// At the default cost and share ten checks a second are done: the last in a full queue waits 13 s, within the
-	// patience of clients that dial.
+	// At the default cost and share ten checks a second are done, so that a full queue is some 13 s of work.
 	queueDefault = 128
+	// waitMax is how long a check may be expected to wait: who would wait longer is refused now rather than let down later.
+	// It counts where checks are slow, by their cost or on a machine that is busy with other things.
+	waitMax = 10 * time.Second
 	// Four wait for one user: programs with the old and the new password while it is changed, and a person.
 	perUserDefault = 4
 	// callersMax bounds the callers of one check, each of which holds a goroutine of its own.
@@ -75,17 +77,18 @@ type question struct {
 
 // Checker checks passwords. All methods may be called from any goroutine; Close ends its goroutines.
 type Checker struct {
-	cost    int
-	share   float64 // of each worker
-	clock   clock.Clock
-	key     [sha256.Size]byte
-	compare func(hash, password []byte) error
-	known   *recent.Map[string, digest]
-	hashing sync.Mutex // held while a new hash is made: one at a time
-	stop    chan struct{}
-	workers sync.WaitGroup
+	cost     int
+	parallel int     // workers
+	share    float64 // of each worker
+	clock    clock.Clock
+	key      [sha256.Size]byte
+	compare  func(hash, password []byte) error
+	known    *recent.Map[string, digest]
+	hashing  sync.Mutex // held while a new hash is made: one at a time
+	stop     chan struct{}
+	workers  sync.WaitGroup
 
-	mu     sync.Mutex // guards open, queue, closed
+	mu     sync.Mutex // guards the rest
 	more   *sync.Cond // on mu: a check came into the queue, or the checker was closed
 	open   map[question]*check
 	queue  queue
@@ -129,9 +132,9 @@ func start(o Options, compare func(hash, password []byte) error) *Checker {
 		panic(fmt.Sprintf("password: no randomness: %v", err))
 	}
 	share := or(o.Share, shareDefault)
-	workers := max(1, int(math.Ceil(share)))
-	c.share = min(1, share/float64(workers))
-	for range workers {
+	c.parallel = max(1, int(math.Ceil(share)))
+	c.share = min(1, share/float64(c.parallel))
+	for range c.parallel {
 		c.workers.Go(c.work)
 	}
 	return c
@@ -224,7 +227,7 @@ func (c *Checker) join(q question, hash []byte, password string) (*check, error)
 		return ch, nil
 	}
 	ch := &check{question: q, hash: hash, password: []byte(password), callers: 1, done: make(chan struct{})}
-	if !c.queue.push(ch) {
+	if c.queue.wait(q.user) > waitMax || !c.queue.push(ch) {
 		return nil, ErrBusy
 	}
 	c.open[q] = ch
@@ -253,8 +256,9 @@ func (c *Checker) work() {
 		began := c.clock.Now()
 		err := c.compare(ch.hash, ch.password)
 		took := c.clock.Now().Sub(began)
-		c.finish(ch, err)
-		c.rest(took)
+		each := time.Duration(float64(took) / c.share) // a worker's share is its busy part of it
+		c.finish(ch, err, each)
+		c.rest(each - took)
 	}
 }
 
@@ -274,7 +278,7 @@ func (c *Checker) next() *check {
 
 // finish remembers a right password and answers all who wait for ch. Remembering comes first: whoever asks after the check
 // has left the open ones finds it.
-func (c *Checker) finish(ch *check, err error) {
+func (c *Checker) finish(ch *check, err error, each time.Duration) {
 	switch {
 	case err == nil:
 		c.known.Put(ch.user, ch.digest)
@@ -285,14 +289,14 @@ func (c *Checker) finish(ch *check, err error) {
 	}
 	c.mu.Lock()
 	delete(c.open, ch.question)
+	c.queue.paced(each / time.Duration(c.parallel))
 	c.mu.Unlock()
 	close(ch.done)
 }
 
-// rest keeps a worker, that just was busy for took, idle for as long as makes its share. On a machine that is busy with other
-// things took counts the wait for a core as well: checks then take less than their share, never more.
-func (c *Checker) rest(took time.Duration) {
-	idle := time.Duration(float64(took) * (1 - c.share) / c.share)
+// rest keeps a worker that just was busy idle for as long as makes its share. On a machine that is busy with other things the
+// check counts its waits for a core as well: checks then take less than their share, never more.
+func (c *Checker) rest(idle time.Duration) {
 	if idle <= 0 {
 		return
 	}

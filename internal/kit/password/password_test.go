@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -19,12 +20,15 @@ import (
 const checkTime = 50 * time.Millisecond
 
 // slow stands for bcrypt in a bubble: a hash is its password in brackets, and comparing takes its time.
-type slow struct{ ran, now, most atomic.Int64 }
+type slow struct {
+	takes          time.Duration // 0: checkTime
+	ran, now, most atomic.Int64
+}
 
 func (s *slow) compare(hash, password []byte) error {
 	s.ran.Add(1)
 	s.most.Store(max(s.most.Load(), s.now.Add(1)))
-	time.Sleep(checkTime)
+	time.Sleep(or(s.takes, checkTime))
 	s.now.Add(-1)
 	if string(hash) != "["+string(password)+"]" {
 		return bcrypt.ErrMismatchedHashAndPassword
@@ -187,6 +191,9 @@ func flood(t *testing.T, c *Checker, s *slow, share float64) {
 	if got := float64(s.ran.Load()) * float64(checkTime) / float64(took); got > share*1.02 || got < share*0.9 {
 		t.Errorf("checks took %.3f of a core, want about %.2f", got, share)
 	}
+	if most := s.most.Load(); float64(most) > math.Ceil(share) {
+		t.Errorf("%d checks ran at a time", most)
+	}
 	if n := busy.Load() + wrong.Load(); n != offered || busy.Load() < offered/2 {
 		t.Errorf("%d refused, %d checked, of %d", busy.Load(), wrong.Load(), offered)
 	}
@@ -216,6 +223,46 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		ask("eve", "pw", nil)
 		all.Wait()
+	})
+}
+
+// TestNobodyWaitsInVain: where checks are slow, whoever would wait too long is refused at once.
+func TestNobodyWaitsInVain(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, c *Checker, s *slow) {
+		s.takes = 2 * time.Second // one each 4 s
+		var all sync.WaitGroup
+		var refused, longest atomic.Int64
+		ask := func(user string) {
+			all.Go(func() {
+				began := time.Now()
+				switch err := c.Check(t.Context(), user, hashOf("pw"), "pw"); {
+				case errors.Is(err, ErrBusy):
+					refused.Add(1)
+				case err != nil:
+					t.Errorf("%s: %v", user, err)
+				default:
+					longest.Store(max(longest.Load(), int64(time.Since(began))))
+				}
+			})
+			synctest.Wait()
+		}
+		ask("first")
+		all.Wait() // now it is known how slow they are
+		for i := range 20 {
+			ask(fmt.Sprint("user ", i))
+		}
+		all.Wait()
+		if took := time.Duration(longest.Load()); took > waitMax+2*4*time.Second {
+			t.Errorf("somebody waited %v", took)
+		}
+		if n := refused.Load(); n < 15 || n > 18 {
+			t.Errorf("%d of 20 were refused", n)
+		}
+		ask("last")
+		all.Wait()
+		if n := refused.Load(); n > 18 {
+			t.Error("refused with nobody before")
+		}
 	})
 }
 
@@ -343,6 +390,32 @@ func TestQueueAgainstLists(t *testing.T) {
 		}
 		if q.length != count() {
 			t.Fatalf("seed %d, step %d: length %d, want %d", seed, step, q.length, count())
+		}
+	}
+}
+
+// TestAhead: a new check comes up after no more others than the queue says, and at most one a user fewer.
+func TestAhead(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for round := range 500 {
+		q := newQueue(1000, 1000)
+		users := 1 + rng.IntN(6)
+		for range rng.IntN(30) {
+			q.push(&check{question: question{user: fmt.Sprint(rng.IntN(users))}})
+			if rng.IntN(4) == 0 {
+				q.pop()
+			}
+		}
+		own := &check{question: question{user: fmt.Sprint(rng.IntN(users))}}
+		says := q.ahead(own.user)
+		q.push(own)
+		came := 0
+		for q.pop() != own {
+			came++
+		}
+		if came > says || came < says-users {
+			t.Fatalf("seed %d, round %d: %d came before, the queue says %d", seed, round, came, says)
 		}
 	}
 }

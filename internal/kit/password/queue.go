@@ -1,6 +1,9 @@
 package password
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // queue holds the checks that wait. Users take turns, whatever each has waiting. Its owner locks.
 type queue struct {
@@ -9,6 +12,7 @@ type queue struct {
 	length int
 	turns  []string // users with something waiting, the next one first
 	byUser map[string][]*check
+	pace   time.Duration // from one check's end to the next one's, by the last ones; 0: none was done yet
 }
 
 func newQueue(limit, perUser int) queue {
@@ -27,6 +31,30 @@ func (q *queue) push(ch *check) bool {
 	q.byUser[ch.user] = append(own, ch)
 	q.length++
 	return true
+}
+
+// paced follows what checks take: three of them outweigh all before.
+func (q *queue) paced(now time.Duration) {
+	if q.pace == 0 {
+		q.pace = now
+	}
+	q.pace = (3*q.pace + now) / 4
+}
+
+// wait tells how long a new check of the user is to be expected to wait.
+func (q *queue) wait(user string) time.Duration { return time.Duration(q.ahead(user)) * q.pace }
+
+// ahead tells how many checks at most come before a new one of the user: of each user as many as this one has turns to wait.
+func (q *queue) ahead(user string) (n int) {
+	turns := len(q.byUser[user]) + 1
+	for other, waiting := range q.byUser {
+		if other == user {
+			n += len(waiting)
+		} else {
+			n += min(len(waiting), turns)
+		}
+	}
+	return n
 }
 
 // pop takes the oldest check of the user whose turn it is; nil if none waits.
