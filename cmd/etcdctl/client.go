@@ -23,7 +23,8 @@ import (
 )
 
 const (
-	// A hint tries so many endpoints, each for so long: at most 4 × 250 ms = 1 s after a command has failed.
+	// A hint tries so many endpoints, each for so long: at most 4 × 250 ms = 1 s after a command has failed, where none of
+	// them takes connections and then falls silent.
 	probeEndpointsMax = 4
 	probeTimeout      = 250 * time.Millisecond
 )

@@ -117,7 +117,11 @@ func TestTLS(t *testing.T) {
 			if c.plain {
 				addr = plain
 			}
-			args := append(strings.Fields("--command-timeout=500ms --endpoints="+c.scheme+addr+" "+c.flags), "get", "none", "-w", "json")
+			timeout := "30s"
+			if c.diag != "" {
+				timeout = "300ms"
+			}
+			args := append(strings.Fields("--command-timeout="+timeout+" --dial-timeout=30s --endpoints="+c.scheme+addr+" "+c.flags), "get", "none", "-w", "json")
 			status, out, diag := runProgram(args, "", nil)
 			switch {
 			case c.diag == "" && (status != 0 || !strings.HasPrefix(out, "{") || diag != ""):
@@ -137,7 +141,7 @@ func TestTLSOfAllVerbs(t *testing.T) {
 	a.sign("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	env := []string{
 		"ETCDCTL_ENDPOINTS=https://" + f.addr, "ETCDCTL_CACERT=" + a.path("ca.crt"), "ETCDCTL_CERT=" + a.path("client.crt"),
-		"ETCDCTL_KEY=" + a.path("client.key"), "ETCDCTL_USER=root:pw",
+		"ETCDCTL_KEY=" + a.path("client.key"), "ETCDCTL_USER=root:pw", "ETCDCTL_DIAL_TIMEOUT=30s",
 	}
 	for _, line := range []string{"endpoint health --cluster", "endpoint status --cluster", "endpoint hashkv", "move-leader 91bc3c398fb3c146", "defrag", "user list"} {
 		if status, out, diag := runProgram(strings.Fields(line), "", env); status != 0 || out == "" && diag == "" {
@@ -155,7 +159,7 @@ func TestMirrorBetweenAuthorities(t *testing.T) {
 	for _, x := range []*authority{a, b} {
 		x.sign("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
-	src := "--command-timeout=2s --endpoints=https://" + from.addr + " --user=root:pw --cacert=" + a.path("ca.crt") + " --cert=" + a.path("client.crt") + " --key=" + a.path("client.key")
+	src := "--command-timeout=3s --dial-timeout=30s --endpoints=https://" + from.addr + " --user=root:pw --cacert=" + a.path("ca.crt") + " --cert=" + a.path("client.crt") + " --key=" + a.path("client.key")
 	dst := " make-mirror --rev=5 https://" + to.addr + " --dest-cacert=" + b.path("ca.crt") + " --dest-cert=" + b.path("client.crt") + " --dest-key=" + b.path("client.key")
 	for _, c := range []struct {
 		name, line, stdin string

@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
+// handshakeTimeout is what a server gets that takes connections: a busy one needs longer for a handshake than for that.
+const handshakeTimeout = 2 * time.Second
+
 // tlsTrouble tries a handshake on a connection to an endpoint and tells what is wrong with it, "" for nothing. gRPC knows the
 // reason too, and goes on trying until the time is over without a word of it. cfg is how endpoints are connected that do
 // not say it themselves, nil for without TLS.
 func tlsTrouble(conn net.Conn, endpoint string, cfg *tls.Config) string {
-	if err := conn.SetDeadline(time.Now().Add(probeTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return ""
 	}
 	scheme, _, _ := strings.Cut(endpoint, ":")
