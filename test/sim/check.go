@@ -16,6 +16,8 @@ var (
 	ErrFailed = errors.New("sim: the cluster did not survive")
 	// ErrMembers is returned when members differ about who belongs to the cluster.
 	ErrMembers = errors.New("sim: the members differ about the membership")
+	// ErrUsers is returned when members differ about users.
+	ErrUsers = errors.New("sim: the members differ about users")
 	// ErrConf is returned when raft's configuration is not the one that was in force.
 	ErrConf = errors.New("sim: raft's configuration is not what it was")
 	// ErrVote is returned when a member voted whose disk, and with it its earlier votes, was lost.
@@ -66,6 +68,9 @@ func (o *Outcome) checkHashes() error {
 		}
 		if !slices.Equal(a.members, b.members) {
 			return fmt.Errorf("%w: %s has %v, %s has %v", ErrMembers, a.name, a.members, b.name, b.members)
+		}
+		if a.users != b.users {
+			return fmt.Errorf("%w: %s has them %s, %s %s", ErrUsers, a.name, a.users, b.name, b.users)
 		}
 		if a.rev != b.rev || a.hash != b.hash || a.hashCompact != b.hashCompact {
 			return fmt.Errorf("%w: %s has hash %x at revision %d (compacted %d), %s has %x at %d (%d)",

@@ -78,7 +78,7 @@ func (c *client) one(l *life) {
 
 // do runs one request and tells whether its answer may be believed: a dead member's may not.
 func (c *client) do(l *life, ops []*op, f func(context.Context, *server.Member) error) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), between(c.r, 500*time.Millisecond, 3*time.Second))
+	ctx, cancel := context.WithTimeout(byRoot(), between(c.r, 500*time.Millisecond, 3*time.Second))
 	defer cancel()
 	call, at := c.record.tick(), time.Since(c.cluster.journal.start)
 	err := f(ctx, l.member)

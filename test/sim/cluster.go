@@ -145,7 +145,7 @@ func (n *node) config() (*config.Config, error) {
 		"--advertise-client-urls", client, "--listen-client-urls", client,
 		"--snapshot-count", fmt.Sprint(p.SnapshotCount), "--snapshot-catchup-entries", fmt.Sprint(p.CatchUp),
 		"--max-wals", "2", "--max-snapshots", "2", "--strict-reconfig-check=" + fmt.Sprint(!p.Reckless),
-		"--corrupt-check-time", "300ms", "--compact-hash-check-time", "500ms", "--feature-gates", "CompactHashCheck=true,InitialCorruptCheck=true",
+		"--bcrypt-cost", "4", "--corrupt-check-time", "300ms", "--compact-hash-check-time", "500ms", "--feature-gates", "CompactHashCheck=true,InitialCorruptCheck=true",
 	}, nil, nil)
 	return cfg, err
 }

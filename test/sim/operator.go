@@ -292,7 +292,7 @@ func (o *operator) ask(what string, f func(context.Context, *server.Member) erro
 	o.cluster.journal.add(l.node.name, "is asked to %s", what)
 	o.cluster.watches.Go(func() {
 		defer close(done)
-		ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
+		ctx, cancel := context.WithTimeout(byRoot(), changeTimeout)
 		defer cancel()
 		err := f(ctx, l.member)
 		o.cluster.journal.add(l.node.name, "%s: %v", what, err)

@@ -25,6 +25,8 @@ type Plan struct {
 	Reconfigure, Reckless bool
 	// Outwait waits at the end until all leases must be over.
 	Outwait bool
+	// Users are introduced while clients work, and auth enabled.
+	Users   bool
 	Weather weather
 	Faults  Faults
 }
@@ -47,6 +49,7 @@ func Pick(n uint64, members int) Plan {
 	if r.IntN(2) == 0 {
 		p.Weather.loss, p.Weather.twice = r.Float64()*0.1, r.Float64()*0.1
 	}
+	p.Users = r.IntN(3) == 0
 	return p
 }
 
@@ -72,6 +75,7 @@ type final struct {
 	hashCompact int64
 	members     []string
 	alarms      []string
+	users       string
 	events      []event // after compact
 }
 
@@ -126,6 +130,9 @@ func (o *Outcome) work(c *cluster, s seed) {
 		cl := &client{n: i, cluster: c, record: o.record, r: s.rand("client", i), last: map[string]string{}}
 		clients = append(clients, cl)
 		busy.Go(func() { cl.run(o.plan.Requests) })
+	}
+	if o.plan.Users {
+		busy.Go(func() { introduce(c, time.Now().Add(o.plan.Length)) })
 	}
 	n := &nemesis{cluster: c, r: s.rand("nemesis"), audit: o.audit, record: o.record, back: map[*node]time.Time{}}
 	if o.plan.Reconfigure {
@@ -293,13 +300,14 @@ func (o *Outcome) readAll(c *cluster, n *nemesis) bool {
 
 // read takes a member's hash and history.
 func read(l *life) (*final, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(byRoot(), 10*time.Second)
 	defer cancel()
+	users := fmt.Sprintf("enabled %v, revision %d", l.member.AuthEnabled(), l.member.AuthRevision())
 	h, err := l.member.HashKV(ctx, &pb.HashKVRequest{})
 	if err != nil {
 		return nil, err
 	}
-	f := &final{name: l.node.name, rev: h.HashRevision, hash: h.Hash, hashCompact: h.CompactRevision, compact: h.CompactRevision}
+	f := &final{name: l.node.name, users: users, rev: h.HashRevision, hash: h.Hash, hashCompact: h.CompactRevision, compact: h.CompactRevision}
 	list, err := l.member.MemberList(ctx, &pb.MemberListRequest{})
 	if err != nil {
 		return nil, err
