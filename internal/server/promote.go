@@ -67,7 +67,7 @@ func settled(err error) bool {
 	}
 	for _, final := range []error{
 		cluster.ErrIDNotFound, cluster.ErrMemberNotLearner, cluster.ErrLearnerNotReady, cluster.ErrNotEnoughStarted,
-		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrInvalidToken,
+		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrUserNotFound, auth.ErrInvalidToken,
 	} {
 		if errors.Is(err, final) {
 			return true

@@ -229,7 +229,7 @@ func (c *Caller) Promote(ctx context.Context, peerURLs []string, id uint64, toke
 	}
 	for _, verdict := range []error{
 		cluster.ErrLearnerNotReady, cluster.ErrMemberNotLearner, cluster.ErrNotEnoughStarted,
-		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrInvalidToken,
+		auth.ErrDenied, auth.ErrUserEmpty, auth.ErrUserNotFound, auth.ErrInvalidToken,
 	} {
 		if bytes.Contains(r.body, []byte(verdict.Error())) {
 			return nil, verdict
