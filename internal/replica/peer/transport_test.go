@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
 	"keelson/internal/state/lease"
 	"keelson/internal/state/mvcc"
@@ -385,8 +386,15 @@ func (local) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse,
 func (local) MemberList(context.Context, *pb.MemberListRequest) (*pb.MemberListResponse, error) {
 	return &pb.MemberListResponse{Members: []*pb.Member{{ID: 5, Name: "n", PeerURLs: []string{"http://a:1"}, ClientURLs: []string{"http://a:2"}}, {ID: 6, PeerURLs: []string{"http://b:1"}, IsLearner: true}}}, nil
 }
-func (local) PromoteHere(_ context.Context, id uint64) ([]*pb.Member, error) {
+func (local) PromoteHere(ctx context.Context, id uint64) ([]*pb.Member, error) {
 	switch id {
+	case 6: // with users
+		if c := auth.From(ctx); c == nil {
+			return nil, auth.ErrUserEmpty
+		} else if !c.HasToken || c.Token != "root's" {
+			return nil, auth.ErrInvalidToken
+		}
+		return nil, nil
 	case 1:
 		return nil, cluster.ErrMemberNotLearner
 	case 2:
@@ -489,6 +497,11 @@ func TestPromote(t *testing.T) {
 	}
 	if _, err := c.Promote(t.Context(), []string{b.url()}, 4, ""); err == nil || !strings.Contains(err.Error(), "not the leader") {
 		t.Error(err)
+	}
+	for token, want := range map[string]error{"": auth.ErrUserEmpty, "tom's": auth.ErrInvalidToken, "root's": nil} {
+		if _, err := c.Promote(t.Context(), []string{b.url()}, 6, token); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("with the token %q: %v, want %v", token, err, want)
+		}
 	}
 	all, err := c.Promote(t.Context(), []string{b.url()}, 7, "")
 	if err != nil || len(all) != 1 || all[0].Name != "seven" {
