@@ -87,7 +87,7 @@ func (p *authScript) span() (key, end []byte) {
 	case 2:
 		return key, []byte{0}
 	case 3:
-		return key, []byte{ends[p.r.IntN(len(ends))]}
+		return key, []byte{ends[i+p.r.IntN(len(ends)-i)]}
 	}
 	return key, []byte{ends[i+1+p.r.IntN(len(ends)-i-1)]}
 }

@@ -33,6 +33,10 @@ import (
 //	deletes from a key on, the first      ignore_lease every member panics,     other that changes a key  member
 //	key among the deleted                 and again at each start               twice
 //
+//	a range that ends before it begins,   permits or refuses it by the shape    asks for its first key     the order of grants is none of the caller's
+//	asked for by a user                   of a tree, thus by the order of                                 business; it holds no key
+//	                                      grants
+//
 // Not compared: the lease that Lock and Campaign grant by themselves and other IDs drawn at random, the value of Hash,
 // sizes of files, raft's indexes, how events are spread over messages, the order of leases in a list.
 var (
