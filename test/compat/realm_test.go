@@ -262,6 +262,16 @@ func (r *realm) send(cert, token, full string, req proto.Message) answer {
 	}
 	resp := kind.New().Interface()
 	err = stream.RecvMsg(resp)
+	for err == nil && full == pb.KV_RangeStream_FullMethodName { // how it is cut is nobody's business
+		part := kind.New().Interface()
+		if err := stream.RecvMsg(part); err != nil {
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			return answer{err: err}
+		}
+		proto.Merge(resp, part)
+	}
 	if errors.Is(err, io.EOF) {
 		err = status.Error(codes.Unknown, endedSilently)
 	}
