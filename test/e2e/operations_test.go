@@ -17,37 +17,39 @@ import (
 // shBlock is a block of commands in a page.
 var shBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// operationsTime bounds the whole page: on an idle machine it takes some 15 s.
-const operationsTime = 2 * time.Minute
+// pageTime bounds a whole page: on an idle machine one takes some 15 s.
+const pageTime = 2 * time.Minute
 
-// Every command of docs/operations.md works, in the order of the page: its blocks are one script, run with a cluster on
-// addresses of its own.
-func TestOperationsPage(t *testing.T) {
-	t.Parallel()
-	page, err := os.ReadFile("../../docs/operations.md")
+// followPage runs every command of a page, in its order: its blocks are one script, with addresses of its own. It gives what
+// was printed.
+func followPage(t *testing.T, file, programs string, blocksMin int, env ...string) string {
+	t.Helper()
+	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := shBlock.FindAllSubmatch(page, -1)
-	if len(blocks) < 10 {
+	if len(blocks) < blocksMin {
 		t.Fatalf("%d blocks of commands on the page", len(blocks))
 	}
 	script := "set -euo pipefail\ntrap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\ntrap 'exit 1' TERM\nset -x\n"
 	for _, b := range blocks {
 		script += string(b[1]) + "\n"
 	}
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("the page asks with curl, which is not here")
+	for _, program := range strings.Fields(programs) {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("the page uses %s, which is not here", program)
+		}
 	}
 	bin := keelson.Bin
 	if !filepath.IsAbs(bin) {
 		t.Fatalf("KEELSON_BIN %s is not absolute", bin)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), operationsTime)
+	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(process.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "H1=127.45.0.1", "H2=127.45.0.2", "H3=127.45.0.3", "H4=127.45.0.4")
+	cmd.Env = append(append(process.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "PKI="+cmd.Dir), env...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends the members that it started
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
@@ -60,7 +62,14 @@ func TestOperationsPage(t *testing.T) {
 			}
 		}
 	}
-	if n := strings.Count(string(out), "\ngreeting\nhello\n"); err == nil && n != 3 {
+	return string(out)
+}
+
+// Every command of docs/operations.md works, in the order of the page.
+func TestOperationsPage(t *testing.T) {
+	t.Parallel()
+	out := followPage(t, "../../docs/operations.md", "curl", 10, "H1=127.45.0.1", "H2=127.45.0.2", "H3=127.45.0.3", "H4=127.45.0.4")
+	if n := strings.Count(out, "\ngreeting\nhello\n"); !t.Failed() && n != 3 {
 		t.Errorf("the key was read %d times", n)
 	}
 }
