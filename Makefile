@@ -3,7 +3,7 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint bench compat e2e sim cluster check peers rootfs image
+.PHONY: build test race lint vuln bench compat e2e sim cluster check peers rootfs image
 
 # Static binaries in bin/.
 build:
@@ -31,6 +31,13 @@ lint: bin/.tools/golangci-lint
 # The linter takes minutes to build: once for each version that tools/go.mod names.
 bin/.tools/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# Known weaknesses in what the programs are built from, and whether they reach them. It asks vuln.go.dev.
+vuln: bin/.tools/govulncheck
+	bin/.tools/govulncheck ./...
+
+bin/.tools/govulncheck: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
 
 # Real etcd, each minor version built as a tool of its own module, to compare with.
 peers: bin/peers/etcd37/etcd bin/peers/etcd36/etcd bin/peers/etcd35/etcd
