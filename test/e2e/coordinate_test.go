@@ -21,7 +21,8 @@ type background struct {
 
 func behind(t *testing.T, m *process.Member, args ...string) *background {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), keelson.Path("etcdctl"), append([]string{"--endpoints=http://" + m.ClientAddr}, args...)...)
+	cmd := exec.CommandContext(t.Context(), keelson.Path("etcdctl"), args...)
+	cmd.Env = append(process.Environ(), m.CtlEnv()...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,14 @@ func long(t *testing.T) {
 	}
 }
 
+// plainOnly skips a test that can't be run with the certificates that KEELSON_TLS gives every cluster.
+func plainOnly(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("KEELSON_TLS") != "" {
+		t.Skip(why)
+	}
+}
+
 func TestMain(m *testing.M) {
 	os.Exit(build(m))
 }

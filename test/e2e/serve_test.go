@@ -73,7 +73,8 @@ func TestRefusedFlags(t *testing.T) {
 		{"domain to listen on", "example.com", []string{"--listen-client-urls=http://example.com:1", "--advertise-client-urls=http://example.com:1"}},
 		{"not in the cluster", "initial-cluster", []string{"--name=a", "--initial-cluster=b=http://127.0.0.1:2380"}},
 		{"other peer URL", "initial-cluster", []string{"--name=a", "--initial-cluster=a=http://127.0.0.1:1"}},
-		{"feature to come", "auto-tls", []string{"--auto-tls=true"}},
+		{"feature to come", "enable-distributed-tracing", []string{"--enable-distributed-tracing=true"}},
+		{"TLS without a certificate", "--cert-file", []string{"--listen-metrics-urls=https://127.0.0.1:1"}},
 		{"unknown key", "no-such-key", []string{"--config-file=unknown.yaml"}},
 		{"neither", "neither", []string{"--config-file=neither.conf"}},
 		{"no file", "absent.yaml", []string{"--config-file=absent.yaml"}},
@@ -116,6 +117,7 @@ func names(t *testing.T, dir string) string {
 
 // A unix socket serves clients like a port.
 func TestUnixSocket(t *testing.T) {
+	plainOnly(t, "its URL is one of plain text")
 	t.Parallel()
 	m := process.Single(t, keelson, "")
 	socket := filepath.Join(m.WorkDir, "s")

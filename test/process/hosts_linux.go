@@ -9,15 +9,11 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// hostsNet is set aside for documentation: it is nobody's network. Hosts have the addresses .1, .2, …
-const hostsNet = "198.51.100."
 
 // Host is a machine of its own, as far as the network goes: a network namespace with one interface, on a switch that is
 // another namespace. A process that does nothing holds it and dies with the test, and all that is in it then goes.
@@ -63,14 +59,10 @@ func Hosts(t testing.TB, n int) []*Host {
 func Spread(t testing.TB, p Program, hosts []*Host, flags ...string) []*Member {
 	t.Helper()
 	all := Cluster(t, slices.Repeat([]Program{p}, len(hosts)), flags...)
-	var initial []string
 	for i, m := range all {
 		m.Place, m.ClientAddr, m.PeerAddr = &hosts[i].Place, hosts[i].Addr+":2379", hosts[i].Addr+":2380"
-		initial = append(initial, m.Name+"=http://"+m.PeerAddr)
 	}
-	for _, m := range all {
-		m.initial = strings.Join(initial, ",")
-	}
+	introduce(all)
 	return all
 }
 

@@ -67,10 +67,17 @@ type Member struct {
 	// TLS is what clients of a member with https use; nil: http. See Secure.
 	TLS *tls.Config
 
-	t       testing.TB
-	initial string
-	run     *run
-	logs    []string
+	t     testing.TB
+	birth birth
+	run   *run
+	logs  []string
+}
+
+// birth is what a member is given beside its Flags.
+type birth struct {
+	initial string // who founds the cluster
+	secure  bool   // members call each other with TLS
+	certs   certs
 }
 
 // Place is somewhere to run a program: another network, another root directory.
@@ -103,7 +110,7 @@ func Single(t testing.TB, p Program, dir string, flags ...string) *Member {
 		dir = filepath.Join(t.TempDir(), "data")
 	}
 	m := member(t, p, "solo", dir, flags)
-	m.initial = m.Name + "=http://" + m.PeerAddr
+	found(t, []*Member{m})
 	return m
 }
 
@@ -112,17 +119,33 @@ func Cluster(t testing.TB, programs []Program, flags ...string) []*Member {
 	t.Helper()
 	root := t.TempDir()
 	var all []*Member
-	var initial []string
 	for i, p := range programs {
 		name := "m" + strconv.Itoa(i)
-		m := member(t, p, name, filepath.Join(root, name), flags)
-		all = append(all, m)
-		initial = append(initial, name+"=http://"+m.PeerAddr)
+		all = append(all, member(t, p, name, filepath.Join(root, name), flags))
+	}
+	found(t, all)
+	return all
+}
+
+// found makes members the founders of one cluster, with the certificates that the environment asks for.
+func found(t testing.TB, all []*Member) {
+	t.Helper()
+	c, secure := issue(t)
+	for _, m := range all {
+		m.birth.certs, m.birth.secure = c, secure
+	}
+	introduce(all)
+}
+
+// introduce names to each founder all of them.
+func introduce(all []*Member) {
+	var initial []string
+	for _, m := range all {
+		initial = append(initial, m.Name+"="+m.PeerURL())
 	}
 	for _, m := range all {
-		m.initial = strings.Join(initial, ",")
+		m.birth.initial = strings.Join(initial, ",")
 	}
-	return all
 }
 
 // Joiner makes a member that joins a running cluster of others, to which it is to be added before it starts.
@@ -130,9 +153,10 @@ func Joiner(t testing.TB, p Program, name string, others []*Member, flags ...str
 	t.Helper()
 	m := member(t, p, name, filepath.Join(t.TempDir(), name), flags)
 	m.Env = []string{"ETCD_INITIAL_CLUSTER_STATE=existing"}
-	m.initial = name + "=http://" + m.PeerAddr
+	m.birth = others[0].birth
+	m.birth.initial = name + "=" + m.PeerURL()
 	for _, o := range others {
-		m.initial += "," + o.Name + "=" + o.peerURL()
+		m.birth.initial += "," + o.Name + "=" + o.PeerURL()
 	}
 	return m
 }
@@ -150,26 +174,30 @@ func member(t testing.TB, p Program, name, dir string, flags []string) *Member {
 func Secure(members []*Member, config *tls.Config, peers bool) {
 	for _, m := range members {
 		m.TLS = config
-		if peers {
-			m.initial = strings.ReplaceAll(m.initial, "=http://", "=https://")
-		}
+		m.birth.certs, m.birth.secure = certs{}, peers
 	}
+	introduce(members)
+}
+
+// config is what clients of the member use; nil: plain text.
+func (m *Member) config() *tls.Config {
+	if m.TLS == nil && !m.Bare {
+		return m.birth.certs.client
+	}
+	return m.TLS
 }
 
 // ClientURL is where clients reach the member.
-func (m *Member) ClientURL() string {
-	if m.TLS != nil {
-		return "https://" + m.ClientAddr
-	}
-	return "http://" + m.ClientAddr
-}
+func (m *Member) ClientURL() string { return scheme(m.config() != nil) + m.ClientAddr }
 
-// peerURL is where other members reach it, as the first members' list says.
-func (m *Member) peerURL() string {
-	if u := "https://" + m.PeerAddr; strings.Contains(m.initial, "="+u) {
-		return u
+// PeerURL is where other members reach it.
+func (m *Member) PeerURL() string { return scheme(m.birth.secure && !m.Bare) + m.PeerAddr }
+
+func scheme(secure bool) string {
+	if secure {
+		return "https://"
 	}
-	return "http://" + m.PeerAddr
+	return "http://"
 }
 
 // With gives the same member run by another program.
@@ -210,11 +238,11 @@ func (m *Member) args() []string {
 	if m.Bare {
 		return m.Flags
 	}
-	client, peer := m.ClientURL(), m.peerURL()
-	return append([]string{
+	client, peer := m.ClientURL(), m.PeerURL()
+	return slices.Concat([]string{
 		"--name=" + m.Name, "--data-dir=" + m.Dir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + m.initial,
-	}, m.Flags...)
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + m.birth.initial,
+	}, m.birth.certs.flags, m.Flags)
 }
 
 // Environ is the environment without what would change a member or a tool behind the test's back.
@@ -394,8 +422,8 @@ func (m *Member) Damage(text string) {
 // HTTP gets a path of the client port. A status other than 200 is an error.
 func (m *Member) HTTP(path string) (string, error) {
 	c := http.Client{Timeout: Patience}
-	if m.Place != nil || m.TLS != nil {
-		t := &http.Transport{DisableKeepAlives: true, TLSClientConfig: m.TLS}
+	if m.Place != nil || m.config() != nil {
+		t := &http.Transport{DisableKeepAlives: true, TLSClientConfig: m.config()}
 		if m.Place != nil {
 			t.DialContext = m.Place.Dial
 		}
@@ -462,7 +490,7 @@ func DialFrom(t testing.TB, from *Place, members ...*Member) *clientv3.Client {
 		})}
 	}
 	for _, m := range members {
-		cfg.Endpoints, cfg.TLS = append(cfg.Endpoints, m.ClientURL()), m.TLS
+		cfg.Endpoints, cfg.TLS = append(cfg.Endpoints, m.ClientURL()), m.config()
 	}
 	c, err := clientv3.New(cfg)
 	if err != nil {

@@ -74,6 +74,11 @@ func Tool(t testing.TB, path, input string, env []string, args ...string) Outcom
 	return Outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
+// CtlEnv tells etcdctl by its environment how to reach the member.
+func (m *Member) CtlEnv() []string {
+	return append([]string{"ETCDCTL_ENDPOINTS=" + m.ClientURL()}, m.birth.certs.ctl...)
+}
+
 // TryCtl runs the etcdctl of the member's own program against it, where it runs, and gives how that ended.
 func (m *Member) TryCtl(args ...string) Outcome {
 	m.t.Helper()
@@ -82,7 +87,7 @@ func (m *Member) TryCtl(args ...string) Outcome {
 		args = append(append(slices.Clone(m.Place.Enter[1:]), path), args...)
 		path = m.Place.Enter[0]
 	}
-	return Tool(m.t, path, "", []string{"ETCDCTL_ENDPOINTS=" + m.ClientURL()}, args...)
+	return Tool(m.t, path, "", m.CtlEnv(), args...)
 }
 
 // Ctl is TryCtl where a status other than 0 fails the test. It gives what was printed.
