@@ -1,5 +1,5 @@
-// Package authority makes certificates for tests: authorities, what they issue, and what they revoke. Files are replaced
-// whole, as an operator's tools do.
+// Package authority makes certificates for tests and measurements: authorities, what they issue, and what they revoke. Files
+// are replaced whole, as an operator's tools do. Nothing in it is secret: keys last for a day.
 package authority
 
 import (
@@ -14,15 +14,20 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
 )
+
+// Failer is what ends where a certificate can't be made: a test, or a program.
+type Failer interface {
+	Helper()
+	Fatal(why ...any)
+}
 
 // Authority issues certificates. It belongs to one test.
 type Authority struct {
 	Cert *x509.Certificate
 
-	t   testing.TB
+	t   Failer
 	key *ecdsa.PrivateKey
 }
 
@@ -34,7 +39,7 @@ type Pair struct {
 }
 
 // New makes an authority that nobody else vouches for.
-func New(t testing.TB, name string) *Authority {
+func New(t Failer, name string) *Authority {
 	t.Helper()
 	a := &Authority{t: t}
 	template := &x509.Certificate{
@@ -99,7 +104,7 @@ func (a *Authority) Revoke(file string, pairs ...Pair) {
 }
 
 // Bundle writes the certificates of authorities into a file.
-func Bundle(t testing.TB, file string, all ...*Authority) {
+func Bundle(t Failer, file string, all ...*Authority) {
 	t.Helper()
 	var b []byte
 	for _, a := range all {
@@ -122,7 +127,7 @@ func Client(p *Pair, roots ...*Authority) *tls.Config {
 }
 
 // Replace writes a file whole: whoever reads it sees the old one or the new one.
-func Replace(t testing.TB, file string, data []byte) {
+func Replace(t Failer, file string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
 		t.Fatal(err)
@@ -135,7 +140,7 @@ func Replace(t testing.TB, file string, data []byte) {
 func block(c *x509.Certificate) *pem.Block { return &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw} }
 
 // sign fills in a template and signs it, by itself where there is no parent.
-func sign(t testing.TB, template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+func sign(t Failer, template, parent *x509.Certificate, by *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

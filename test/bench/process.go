@@ -64,10 +64,7 @@ func (b *bench) start(name string) (*process, error) {
 	p := &process{name: name, addr: ports[0], dir: dir}
 	var secure []string
 	if b.secure.tls {
-		if secure, err = p.secure(); err != nil {
-			p.stop()
-			return nil, err
-		}
+		secure = p.secure()
 	}
 	client, peers := p.url(""), "http://"+ports[1]
 	p.args = append([]string{

@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"net/http"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
-	"keelson/test/pki"
+	"keelson/test/authority"
 )
 
 const (
@@ -20,24 +21,19 @@ const (
 )
 
 // secure makes a certificate for the server and gives the flags that use it.
-func (p *process) secure() ([]string, error) {
-	ca, err := pki.NewAuthority("bench")
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := ca.Issue(pki.Subject{CommonName: "bench", Hosts: []string{"127.0.0.1"}})
-	if err != nil {
-		return nil, err
-	}
-	files, err := leaf.Save(p.dir, "server")
-	if err != nil {
-		return nil, err
-	}
-	if p.tls, err = ca.Config(nil); err != nil {
-		return nil, err
-	}
-	return []string{"--cert-file=" + files.Cert, "--key-file=" + files.Key}, nil
+func (p *process) secure() []string {
+	ca := authority.New(fatal{}, "bench")
+	pair := ca.Local(p.dir, "server")
+	p.tls = authority.Client(nil, ca)
+	return []string{"--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile}
 }
+
+// fatal ends the program where no certificate can be made.
+type fatal struct{}
+
+func (fatal) Helper() {}
+
+func (fatal) Fatal(why ...any) { log.Fatal(why...) }
 
 // url names a path of the client port.
 func (p *process) url(path string) string {

@@ -6,12 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,7 +29,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"keelson/test/pki"
+	"keelson/test/authority"
 	"keelson/test/process"
 )
 
@@ -135,26 +135,9 @@ func newRealm(t *testing.T, p process.Program, kind mode) *realm {
 // flags makes certificates and gives the flags of a server that trusts them.
 func (r *realm) flags() []string {
 	dir := r.t.TempDir()
-	must := func(err error) {
-		if err != nil {
-			r.t.Fatal(err)
-		}
-	}
-	file := func(name string, b []byte) string {
-		path := filepath.Join(dir, name)
-		must(os.WriteFile(path, b, 0o600))
-		return path
-	}
-	ca, err := pki.NewAuthority("clients")
-	must(err)
-	alien, err := pki.NewAuthority("others")
-	must(err)
-	host := pki.Subject{CommonName: "server", Hosts: []string{"127.0.0.1", "localhost"}}
-	server, err := ca.Issue(host)
-	must(err)
-	files, err := server.Save(dir, "server")
-	must(err)
-	var revoked *pki.Leaf
+	file := func(name string) string { return filepath.Join(dir, name) }
+	ca, alien := authority.New(r.t, "clients"), authority.New(r.t, "others")
+	server := ca.Local(dir, "server")
 	for name, cn := range map[string]string{
 		"blank": "", "stranger": "stranger", "reader": "reader", "keyless": "keyless", "root": "root", "alien": "root", "revoked": "root",
 	} {
@@ -162,25 +145,23 @@ func (r *realm) flags() []string {
 		if name == "alien" {
 			from = alien
 		}
-		leaf, err := from.Issue(pki.Subject{CommonName: cn, Hosts: host.Hosts})
-		must(err)
+		pair := from.Local(dir, name, func(c *x509.Certificate) { c.Subject.CommonName = cn })
 		if name == "revoked" {
-			revoked = leaf
+			ca.Revoke(file("ca.crl"), pair)
 		}
-		r.certs[name], err = ca.Config(leaf)
-		must(err)
+		r.certs[name] = authority.Client(&pair, ca)
 	}
-	crl, err := ca.Revoke(revoked)
-	must(err)
+	authority.Bundle(r.t, file("ca.pem"), ca)
 	plain, secure := "http://"+r.m.ClientAddr, "https://"+r.tls
 	token := "--auth-token=simple"
 	if r.mode == jwtTokens {
-		token = "--auth-token=jwt,sign-method=HS256,ttl=10m,priv-key=" + file("jwt.key", r.key)
+		authority.Replace(r.t, file("jwt.key"), r.key)
+		token = "--auth-token=jwt,sign-method=HS256,ttl=10m,priv-key=" + file("jwt.key")
 	}
 	return []string{
 		"--listen-client-urls=" + plain + "," + secure, "--advertise-client-urls=" + plain + "," + secure,
-		"--cert-file=" + files.Cert, "--key-file=" + files.Key, "--client-cert-auth=true",
-		"--trusted-ca-file=" + file("ca.crt", ca.PEM), "--client-crl-file=" + file("ca.crl", crl),
+		"--cert-file=" + server.CertFile, "--key-file=" + server.KeyFile, "--client-cert-auth=true",
+		"--trusted-ca-file=" + file("ca.pem"), "--client-crl-file=" + file("ca.crl"),
 		token, fmt.Sprintf("--auth-token-ttl=%d", simpleTTL), "--bcrypt-cost=4", "--unsafe-no-fsync=true",
 	}
 }
