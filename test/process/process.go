@@ -174,7 +174,10 @@ func member(t testing.TB, p Program, name, dir string, flags []string) *Member {
 func Secure(members []*Member, config *tls.Config, peers bool) {
 	for _, m := range members {
 		m.TLS = config
-		m.birth.certs, m.birth.secure = certs{}, peers
+		if m.birth.certs.client != nil { // those of KEELSON_TLS make way
+			m.birth.certs, m.birth.secure = certs{}, false
+		}
+		m.birth.secure = m.birth.secure || peers
 	}
 	introduce(members)
 }
