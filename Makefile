@@ -48,7 +48,7 @@ bin/peers/%/etcd: test/peers/%/go.mod
 	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
 # Real processes for longer: a kill every second under 64 writers for a minute, each member of a cluster replaced under load,
-# a leader off its network, noise on the ports. Then all of test/e2e with mutual TLS.
+# a leader off its network, noise on the ports. Then all of test/e2e with mutual TLS and users.
 e2e: build
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m \
 		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise' -v ./test/e2e

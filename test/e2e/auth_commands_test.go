@@ -149,6 +149,7 @@ func TestMirrorBetweenUsers(t *testing.T) {
 // A token signed by somebody who has the key is as good as a login, on any member, until it is over; and one from another
 // key is told apart from a time-out.
 func TestTokenByCommand(t *testing.T) {
+	plainOnly(t, "it makes a root user of its own")
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")
 	authority.Replace(t, secret, []byte("a secret"))

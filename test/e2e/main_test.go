@@ -29,7 +29,7 @@ func long(t *testing.T) {
 	}
 }
 
-// plainOnly skips a test that can't be run with the certificates that KEELSON_TLS gives every cluster.
+// plainOnly skips a test that can't be run with the certificates and users that KEELSON_TLS gives every cluster.
 func plainOnly(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv("KEELSON_TLS") != "" {

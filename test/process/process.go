@@ -283,7 +283,8 @@ func (m *Member) Running() bool {
 // PID is the number of the process that was started last.
 func (m *Member) PID() int { return m.run.cmd.Process.Pid }
 
-// WaitHealthy waits until the member answers a linearizable read. It may be out of space.
+// WaitHealthy waits until the member answers a linearizable read. It may be out of space. Where there are to be users, the first
+// call makes them.
 func (m *Member) WaitHealthy() {
 	m.t.Helper()
 	Until(m.t, m.Name+" ("+m.Program.Name+") is healthy", func() error {
@@ -296,6 +297,7 @@ func (m *Member) WaitHealthy() {
 		}
 		return err
 	})
+	m.birth.certs.users.enable(m)
 }
 
 // Kill ends the process as a crash of it would, and waits for its end.
