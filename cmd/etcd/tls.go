@@ -17,7 +17,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"keelson/internal/config"
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
+	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
 )
 
@@ -112,9 +114,22 @@ func warnTLS(log *zap.Logger, kind, asking string, t config.TLS, urls types.URLs
 	}
 }
 
-// rejected logs the connections that do not get past their handshake, in etcd's words.
+// rejected logs the connections that do not get past their handshake, in etcd's words: once a minute each machine and reason.
 func rejected(log *zap.Logger, endpoint string) func(listen.Refusal) {
+	seldom := logging.NewSeldom(clock.System)
 	return func(r listen.Refusal) {
+		from := r.Remote.String()
+		if host, _, err := net.SplitHostPort(from); err == nil {
+			from = host
+		}
+		why := r.Err
+		var op *net.OpError
+		if errors.As(why, &op) {
+			why = op.Err // it names ports, which are others each time
+		}
+		if !seldom.Due(from + " " + r.State.ServerName + " " + why.Error()) {
+			return
+		}
 		fields := []zap.Field{zap.Stringer("remote-addr", r.Remote), zap.String("server-name", r.State.ServerName)}
 		shown := r.State.PeerCertificates
 		var unverified *tls.CertificateVerificationError

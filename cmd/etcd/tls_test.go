@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -10,8 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -110,5 +112,20 @@ func TestBadCertificates(t *testing.T) {
 	}
 	if m, err := openMaterials(cfg, zap.NewNop()); err != nil || m.client != nil || m.peer == nil {
 		t.Errorf("without TLS: %+v %v", m, err)
+	}
+}
+
+// Who is refused again and again is logged once, whatever ports the connections have; another reason is another line.
+func TestRejectionsAreToldOnce(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	tell := rejected(zap.New(core), "client")
+	for port := range 20 {
+		remote := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1000 + port}
+		tell(listen.Refusal{Remote: remote, Err: io.EOF})
+		tell(listen.Refusal{Remote: remote, Err: &net.OpError{Op: "read", Source: remote, Err: errors.New("connection reset by peer")}})
+	}
+	tell(listen.Refusal{Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2)}, Err: io.EOF})
+	if n := logs.FilterMessage("rejected connection on client endpoint").Len(); n != 3 {
+		t.Errorf("%d lines: %v", n, logs.All())
 	}
 }

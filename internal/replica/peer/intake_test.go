@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/logging"
 )
 
 // drops is a body that gives one byte after each pause.
@@ -169,11 +170,11 @@ func TestIntake(t *testing.T) {
 	}
 }
 
-// A refusal is told again after a while, and the memory of them is bounded.
+// A refusal is told once for each host, whatever its port.
 func TestRefusalsAreToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
-		f := &refusals{clock: clock.System, log: zap.New(core), last: map[string]time.Time{}}
+		f := &refusals{zap.New(core), logging.NewSeldom(clock.System)}
 		ask := func(remote string) {
 			f.tell(&http.Request{RemoteAddr: remote, Header: http.Header{}, URL: &url.URL{Path: raftPath}}, "no")
 		}
@@ -184,17 +185,6 @@ func TestRefusalsAreToldOnce(t *testing.T) {
 		}
 		if n := logs.Len(); n != 2 {
 			t.Errorf("%d lines for two hosts", n)
-		}
-		time.Sleep(refusalInterval)
-		ask("10.0.0.1:1")
-		if n := logs.Len(); n != 3 {
-			t.Errorf("%d lines a minute later", n)
-		}
-		for i := range 4 * refusalsMax {
-			ask("host" + strings.Repeat("x", i))
-		}
-		if n := len(f.last); n > refusalsMax {
-			t.Errorf("%d hosts are remembered", n)
 		}
 	})
 }

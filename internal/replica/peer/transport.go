@@ -33,6 +33,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/logging"
 )
 
 // Member is a member as another one describes it at /members.
@@ -183,7 +184,7 @@ func New(p Params, o Options) *Transport {
 	o = o.withDefaults()
 	t := &Transport{
 		Params: p, o: o, lines: newLines(o), peers: map[uint64]*peer{}, learned: map[uint64]*peer{},
-		room: semaphore.NewWeighted(intakeBytesMax), refusals: &refusals{clock: o.Clock, log: o.Logger, last: map[string]time.Time{}},
+		room: semaphore.NewWeighted(intakeBytesMax), refusals: &refusals{o.Logger, logging.NewSeldom(o.Clock)},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
