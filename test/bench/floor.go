@@ -62,8 +62,9 @@ type edgeFloor struct {
 	kv []byte
 }
 
-func (edgeFloor) HasLeader() bool { return true }
-func (edgeFloor) IsLearner() bool { return false }
+func (edgeFloor) HasLeader() bool   { return true }
+func (edgeFloor) IsLearner() bool   { return false }
+func (edgeFloor) AuthEnabled() bool { return false }
 
 func (edgeFloor) Header() wire.Header {
 	return wire.Header{ClusterID: 1 << 60, MemberID: 1 << 61, Revision: 1 << 20, Term: 2}

@@ -132,8 +132,12 @@ func TestIdentities(t *testing.T) {
 	for _, kind := range []mode{simpleTokens, jwtTokens} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			want := newRealm(t, stock(t, "etcd37"), kind).walk(identities())
-			got := newRealm(t, ours(t), kind).walk(identities())
+			who := identities()
+			if kind == jwtTokens { // a certificate alone is the same with every kind of token
+				who = slices.DeleteFunc(who, func(i identity) bool { return i.user == "" && i.token == nil })
+			}
+			want := newRealm(t, stock(t, "etcd37"), kind).walk(who)
+			got := newRealm(t, ours(t), kind).walk(who)
 			differ := parted(t, got, want)
 			t.Logf("%d cells, %d differ", len(want), len(differ))
 			for _, d := range differ[:min(len(differ), shownCells)] {
