@@ -85,19 +85,19 @@ func (t *Transport) takePost(w http.ResponseWriter, r *http.Request) {
 	defer body.empty()
 	b, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), postBytesMax))
 	if err != nil {
-		t.o.Observe.ReceiveFailed(from)
+		t.o.Observe.ReceiveFailed(t.counted(from))
 		t.refusals.tell(r, "failed to read a Raft message", zap.Error(err))
 		http.Error(w, "error reading raft message", readStatus(err))
 		return
 	}
 	m, err := parseMessage(b, 2*postBytesMax)
 	if err != nil || m.GetType() == raftpb.MsgSnap { // a snapshot comes with its file
-		t.o.Observe.ReceiveFailed(from)
+		t.o.Observe.ReceiveFailed(t.counted(from))
 		t.refusals.tell(r, "failed to decode a Raft message", zap.Error(err))
 		http.Error(w, "error unmarshalling raft message", http.StatusBadRequest)
 		return
 	}
-	t.o.Observe.Received(m.GetFrom(), len(b))
+	t.o.Observe.Received(t.counted(m.GetFrom()), len(b))
 	if !t.admit(w, r, m) {
 		return
 	}
@@ -143,13 +143,13 @@ func (t *Transport) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 	in := t.body(w, r)
 	m, body, err := t.snapshotMessage(in)
 	if err != nil {
-		t.o.Observe.ReceiveFailed(from)
+		t.o.Observe.ReceiveFailed(t.counted(from))
 		t.refusals.tell(r, "failed to decode a snapshot message", zap.Error(err))
 		http.Error(w, "failed to decode raft message ("+err.Error()+")", readStatus(err))
 		return
 	}
 	if m.GetType() != raftpb.MsgSnap {
-		t.o.Observe.ReceiveFailed(from)
+		t.o.Observe.ReceiveFailed(t.counted(from))
 		t.refusals.tell(r, "refused a message that is no snapshot", zap.Stringer("type", m.GetType()))
 		http.Error(w, "wrong raft message type", http.StatusBadRequest)
 		return
@@ -160,16 +160,16 @@ func (t *Transport) takeSnapshot(w http.ResponseWriter, r *http.Request) {
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	log := t.o.Logger.With(zap.String("remote-peer-id", hexID(m.GetFrom())), zap.Uint64("incoming-snapshot-index", index))
 	log.Info("receiving database snapshot")
-	counted, ended := &counter{r: body}, t.o.Observe.ReceivingSnapshot(m.GetFrom())
+	counted, ended := &counter{r: body}, t.o.Observe.ReceivingSnapshot(t.counted(m.GetFrom()))
 	err = t.Receiver.ReceiveSnapshot(r.Context(), m, counted)
 	ended(err == nil)
 	if err != nil {
-		t.o.Observe.ReceiveFailed(from)
+		t.o.Observe.ReceiveFailed(t.counted(from))
 		log.Warn("failed to receive database snapshot", zap.Error(err))
 		http.Error(w, "failed to receive the snapshot ("+err.Error()+")", http.StatusInternalServerError)
 		return
 	}
-	t.o.Observe.Received(m.GetFrom(), counted.n)
+	t.o.Observe.Received(t.counted(m.GetFrom()), counted.n)
 	log.Info("received and saved database snapshot", zap.Int("bytes", counted.n))
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -188,3 +188,28 @@ func TestRefusalsAreToldOnce(t *testing.T) {
 		}
 	})
 }
+
+// Traffic is counted by members alone: a stranger names as many senders as they like, and each would be a metric.
+func TestStrangersAreCountedTogether(t *testing.T) {
+	e := newEnd(t, 2, testCluster)
+	counted := make(chan uint64, 64)
+	e.o.Observe.Received = func(id uint64, _ int) { counted <- id }
+	e.o.Observe.ReceiveFailed = func(id uint64) { counted <- id }
+	send := func(from, as uint64) {
+		t.Helper()
+		b, err := proto.Marshal(heartbeat(from, 2, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range [][]byte{b, b[:1]} {
+			e.post(t, raftPath, "c1", bytes.NewReader(body), int64(len(body)))
+			if id := <-counted; id != as {
+				t.Errorf("what %d sends is counted as %d's", from, id)
+			}
+		}
+	}
+	send(9, 0)
+	send(1<<40, 0)
+	e.AddPeer(9, []string{"http://127.0.0.1:1"})
+	send(9, 9)
+}

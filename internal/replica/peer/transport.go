@@ -274,6 +274,17 @@ func (t *Transport) peer(id uint64) *peer {
 	return t.peers[id]
 }
 
+// counted gives the ID under which a sender's traffic is counted: 0 for one that is not known here. Whoever reaches the port
+// could make a metric of any other number else, and of as many as they like.
+func (t *Transport) counted(id uint64) uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.peers[id] == nil && t.learned[id] == nil {
+		return 0
+	}
+	return id
+}
+
 // learn takes the addresses of a member that nobody has told of yet, so that it can be answered.
 func (t *Transport) learn(id uint64, peerURLs []string) {
 	t.mu.Lock()
