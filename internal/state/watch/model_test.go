@@ -406,7 +406,7 @@ func (w *world) settle() {
 	}
 	for _, p := range w.peers {
 		p.s.RequestProgress()
-		timeout := time.After(20 * time.Second)
+		timeout := time.After(2 * time.Minute) // late streams are paced by how long a piece of history takes: under -race that is long
 		for got := int64(0); got < w.rev; {
 			select {
 			case got = <-p.progress:
