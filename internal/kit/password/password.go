@@ -1,7 +1,8 @@
 // Package password checks passwords against bcrypt hashes without letting the checks take the machine. bcrypt is slow on
 // purpose — some 50 ms of a core at the cost that etcd uses — and whoever can reach the client port can ask for it. So:
 //
-//   - Checks run on few goroutines that rest after each: together they take at most a set share of a core.
+//   - Checks run on few goroutines that rest after each millisecond or less: together they take at most a set share of a
+//     core, and none for long at a time.
 //   - What waits is bounded, in number for all users and for each, and in time; and users take turns: a flood of guesses for
 //     one user is refused with ErrBusy and delays another user by one check, not by the flood.
 //   - Callers that ask the same question at the same time share one check.
@@ -82,7 +83,7 @@ type Checker struct {
 	share    float64 // of each worker
 	clock    clock.Clock
 	key      [sha256.Size]byte
-	compare  func(hash, password []byte) error
+	compare  func(hash, password []byte, pause func()) error
 	known    *recent.Map[string, digest]
 	hashing  sync.Mutex // held while a new hash is made: one at a time
 	stop     chan struct{}
@@ -107,9 +108,9 @@ type check struct {
 }
 
 // New starts a checker.
-func New(o Options) *Checker { return start(o, bcrypt.CompareHashAndPassword) }
+func New(o Options) *Checker { return start(o, compare) }
 
-func start(o Options, compare func(hash, password []byte) error) *Checker {
+func start(o Options, compare func(hash, password []byte, pause func()) error) *Checker {
 	c := &Checker{
 		cost:    or(o.Cost, bcrypt.DefaultCost),
 		clock:   o.Clock,
@@ -254,11 +255,19 @@ func (c *Checker) work() {
 			return
 		}
 		began := c.clock.Now()
-		err := c.compare(ch.hash, ch.password)
-		took := c.clock.Now().Sub(began)
-		each := time.Duration(float64(took) / c.share) // a worker's share is its busy part of it
-		c.finish(ch, err, each)
-		c.rest(each - took)
+		last := began
+		// owed is the rest for what was done since the last one.
+		owed := func() time.Duration {
+			worked := c.clock.Now().Sub(last)
+			return time.Duration(float64(worked)/c.share) - worked // a worker's share is its busy part of it
+		}
+		err := c.compare(ch.hash, ch.password, func() {
+			c.rest(owed())
+			last = c.clock.Now()
+		})
+		idle := owed()
+		c.finish(ch, err, c.clock.Now().Sub(began)+idle)
+		c.rest(idle)
 	}
 }
 

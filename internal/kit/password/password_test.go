@@ -25,7 +25,7 @@ type slow struct {
 	ran, now, most atomic.Int64
 }
 
-func (s *slow) compare(hash, password []byte) error {
+func (s *slow) compare(hash, password []byte, _ func()) error {
 	s.ran.Add(1)
 	s.most.Store(max(s.most.Load(), s.now.Add(1)))
 	time.Sleep(or(s.takes, checkTime))
