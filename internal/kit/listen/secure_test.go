@@ -113,18 +113,7 @@ func servesAll(t *testing.T, plain bool) {
 		if second {
 			want = "HTTP/2.0 /health"
 		}
-		for range 3 {
-			r, err := client.Get("https://" + address + "/health")
-			if err != nil {
-				t.Fatalf("%s: %v", want, err)
-			}
-			body, err := io.ReadAll(r.Body)
-			r.Body.Close()
-			if err != nil || string(body) != want {
-				t.Errorf("%q, not %q: %v", body, want, err)
-			}
-		}
-		client.CloseIdleConnections()
+		answersThrice(t, client, "https://"+address+"/health", want)
 	}
 	if r, err := http.Get("http://" + address + "/plain"); (err == nil) != plain {
 		t.Errorf("plain text: %v", err)

@@ -75,18 +75,24 @@ func TestSplitServesAll(t *testing.T) {
 		if prior {
 			want = "HTTP/2.0 /health"
 		}
-		for range 3 {
-			r, err := client.Get("http://" + address + "/health")
-			if err != nil {
-				t.Fatalf("%s: %v", want, err)
-			}
-			body, err := io.ReadAll(r.Body)
-			r.Body.Close()
-			if err != nil || string(body) != want {
-				t.Errorf("%q, not %q: %v", body, want, err)
-			}
+		answersThrice(t, client, "http://"+address+"/health", want)
+	}
+}
+
+// answersThrice asks three times, on one connection if it is kept, and wants the same answer.
+func answersThrice(t *testing.T, client *http.Client, url, want string) {
+	t.Helper()
+	defer client.CloseIdleConnections()
+	for range 3 {
+		r, err := client.Get(url)
+		if err != nil {
+			t.Fatalf("%s: %v", want, err)
 		}
-		client.CloseIdleConnections()
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || string(body) != want {
+			t.Errorf("%q, not %q: %v", body, want, err)
+		}
 	}
 }
 
