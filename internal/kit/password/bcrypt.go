@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"golang.org/x/crypto/bcrypt"
@@ -47,6 +48,7 @@ func compare(hash, password []byte, pause func()) error {
 	for round := range uint64(1) << cost {
 		blowfish.ExpandKey(key, c)
 		blowfish.ExpandKey(salt, c)
+		runtime.Gosched() // whoever is ready goes first: a put passes many goroutines, and would wait for a slice at each
 		if round%sliceRounds == sliceRounds-1 {
 			pause()
 		}
