@@ -18,7 +18,20 @@ type credentialsKey struct{}
 
 // With gives a context that carries what a call brings.
 func With(ctx context.Context, c *Credentials) context.Context {
-	return context.WithValue(ctx, credentialsKey{}, c)
+	return &identified{Context: ctx, Credentials: *c}
+}
+
+// identified is context.WithValue and the value in one piece: there is one for every call.
+type identified struct {
+	context.Context
+	Credentials
+}
+
+func (i *identified) Value(key any) any {
+	if key == (credentialsKey{}) {
+		return &i.Credentials
+	}
+	return i.Context.Value(key)
 }
 
 // From gives what the call brought, nil if nothing.
