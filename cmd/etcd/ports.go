@@ -29,6 +29,8 @@ const (
 	idleTime   = 3 * time.Minute
 	// headerBytesMax bounds those headers. A token is the largest that anybody sends: a few KiB.
 	headerBytesMax = 64 << 10
+	// frameBytesMax bounds a frame of HTTP/2: the least that a server must take.
+	frameBytesMax = 16 << 10
 	// httpDrain is what HTTP requests in flight get at a stop.
 	httpDrain = time.Second
 )
@@ -148,6 +150,8 @@ func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
 		ErrorLog: zap.NewStdLog(f.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}
+	// net/http would take frames of a megabyte, and keep as much for each connection, whoever opened it.
+	s.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: frameBytesMax}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)

@@ -171,7 +171,7 @@ func TestHugeHeaders(t *testing.T) {
 	if err := r.open(1); err != nil {
 		t.Fatal(err)
 	}
-	block := grpcHeaders(pb.KV_Range_FullMethodName, hpack.HeaderField{Name: "token", Value: strings.Repeat("\x01", 200<<10)})
+	block := grpcHeaders(pb.KV_Range_FullMethodName, hpack.HeaderField{Name: "token", Value: strings.Repeat("t", 200<<10)})
 	err := r.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block[:16<<10]})
 	for rest := block[16<<10:]; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 		err = r.WriteContinuation(3, len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)])
@@ -184,6 +184,54 @@ func TestHugeHeaders(t *testing.T) {
 		t.Errorf("200 KiB of headers were answered by %v", f)
 	}
 	m.Ctl("put", "k", "v")
+	m.Stop()
+}
+
+// Members speak HTTP/1.1, and so does their port, alone.
+func TestPeerPortSpeaksOldHTTP(t *testing.T) {
+	plainOnly(t, "it writes frames of its own")
+	t.Parallel()
+	m := process.Single(t, keelson, "").Serve()
+	for address, want := range map[string]bool{m.ClientAddr: true, m.PeerAddr: false} {
+		f, err := dialRaw(t, address).hello().until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameSettings })
+		if got := err == nil; got != want {
+			t.Errorf("%s speaks HTTP/2: %v (%v %v)", address, got, f, err)
+		}
+	}
+	m.Stop()
+}
+
+// No port takes frames past the least that HTTP/2 asks of a server: a megabyte for each connection would be anybody's to keep.
+func TestLargestFrame(t *testing.T) {
+	plainOnly(t, "it writes frames of its own")
+	t.Parallel()
+	m := process.Single(t, keelson, "")
+	metrics := process.FreeAddrs(t, 1)[0]
+	m.Flags = []string{"--listen-metrics-urls=http://" + metrics}
+	m.Serve()
+	const bound = 16 << 10
+	for _, c := range []struct{ address, kind string }{{m.ClientAddr, "text/plain"}, {m.ClientAddr, "application/grpc"}, {metrics, "text/plain"}} {
+		r := dialRaw(t, c.address).hello()
+		var b bytes.Buffer
+		e := hpack.NewEncoder(&b)
+		for _, f := range []hpack.HeaderField{
+			{Name: ":method", Value: http.MethodPost}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/health"}, {Name: ":authority", Value: "x"}, {Name: "content-type", Value: c.kind},
+		} {
+			_ = e.WriteField(f) // to a buffer
+		}
+		if err := r.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes(), EndHeaders: true}); err != nil {
+			t.Fatal(err)
+		}
+		f, err := r.until(func(f http2.Frame) bool {
+			return f.Header().Type == http2.FrameSettings && !f.Header().Flags.Has(http2.FlagSettingsAck)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, told := f.(*http2.SettingsFrame).Value(http2.SettingMaxFrameSize); told && n > bound {
+			t.Errorf("%s takes frames of %d bytes with %s", c.address, n, c.kind)
+		}
+	}
 	m.Stop()
 }
 
