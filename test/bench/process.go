@@ -37,6 +37,7 @@ type process struct {
 	program         string
 	args            []string
 	tls             *tls.Config // of clients; nil: plain text
+	rooted          bool        // whether root was made
 	auth            bool        // whether there are users: every connection has a token then
 	tokens          []bearer    // of root's, taken so far
 	cmd             *exec.Cmd

@@ -24,6 +24,7 @@ type work struct {
 	name, about string
 	floor       bool // whether a server that does nothing can answer it
 	apart       bool // whether it runs only where it is asked for
+	once        bool // whether it takes one process: it has rounds of its own, or varies little
 	prepare     func(ctx context.Context, b *bench, p *process) error
 	load        *load
 	run         func(ctx context.Context, b *bench, p *process) (measure, error)
@@ -48,12 +49,14 @@ func works() []work {
 		{name: "txn4", about: "transaction of 4 puts, 256 clients on 64 connections", floor: true,
 			load: &load{conns: 64, clients: 256, next: nextTxn}},
 		{name: "fanout", about: "1,024 watchers on 16 keys while 64 clients put them", run: fanout},
-		{name: "idle", apart: true, about: "memory that 10,000 idle watchers on 100 streams add", run: idle},
-		{name: "behind", apart: true, about: "puts at a fixed rate beside a watcher 500,000 revisions behind and one that never reads", run: behind},
+		{name: "idle", apart: true, once: true, about: "memory that 10,000 idle watchers on 100 streams add", run: idle},
+		{name: "behind", apart: true, once: true, about: "puts at a fixed rate beside a watcher 500,000 revisions behind and one that never reads", run: behind},
 		{name: "large", apart: true, about: "500,000 keys written twice: memory, start, and the longest put beside a snapshot, a compaction, a defragmentation", run: large},
 		{name: "authenticate", apart: true, about: "right passwords of 20 users again and again, 64 clients on 16 connections", prepare: addUsers,
 			load: &load{conns: 16, clients: 64, next: nextAuthenticate}},
-		{name: "guess", apart: true, about: "puts at a fixed rate beside 200 wrong passwords a second", prepare: addUsers, run: guess},
+		{name: "users64", apart: true, once: true, about: "put64 without users and with them, in turn", run: users(load{conns: 16, clients: 64, next: nextPut})},
+		{name: "users1000", apart: true, once: true, about: "put1000 without users and with them, in turn", run: users(load{conns: 100, clients: 1000, next: nextPut})},
+		{name: "guess", apart: true, once: true, about: "puts at a fixed rate beside 200 wrong passwords a second", prepare: addUsers, run: guess},
 		{name: "keepalive", about: "lease keep-alive, 256 streams on 64 connections", run: keepAlive},
 	}
 }
