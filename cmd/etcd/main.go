@@ -69,7 +69,8 @@ func command(args, environ []string, stdout, stderr io.Writer) int {
 		log.Error("failed to verify flags", zap.Error(err))
 		return exitFailed
 	}
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, stderr))
+	// The JSON gateway would write a line for every client that sends no JSON or goes away early.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)

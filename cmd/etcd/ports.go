@@ -15,8 +15,11 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/config"
+	"keelson/internal/edge/access"
 	"keelson/internal/edge/health"
+	"keelson/internal/edge/jsonapi"
 	"keelson/internal/edge/rpc"
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
 	"keelson/internal/kit/tlsconf"
 	"keelson/internal/server"
@@ -105,10 +108,15 @@ type front struct {
 	tls            *materials
 	rpc            *rpc.Server
 	health         *health.Edge
+	json           *jsonapi.Edge // nil where it is switched off
+	web            http.Handler  // what the client ports serve but gRPC
 	peerWrite      time.Duration
 	clients, peers group
 	// failed gets the first error of a listener that ended by itself.
 	failed chan error
+	// ctx is above those of clients' HTTP requests; end ends them.
+	ctx context.Context
+	end context.CancelFunc
 }
 
 // group is the servers that end together.
@@ -118,7 +126,7 @@ type group struct {
 	splits  []*listen.Split
 }
 
-func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry, t *materials) *front {
+func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry, t *materials) (*front, error) {
 	o := rpcOptions(cfg, log, r)
 	o.GRPC = t.securely(o.GRPC)
 	f := &front{
@@ -127,7 +135,38 @@ func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *promethe
 	}
 	f.rpc.SetServing(false)
 	r.MustRegister(f.health.Collectors()...)
-	return f
+	f.ctx, f.end = context.WithCancel(context.Background())
+	routes, err := f.routes(cfg, m)
+	if err != nil {
+		return nil, err
+	}
+	f.web = access.Guard(routes, access.Options{Origins: cfg.Security.Origins, Hosts: cfg.Security.Hosts, Logger: log, Clock: clock.System})
+	return f, nil
+}
+
+// routes gives each edge its paths on the client ports.
+func (f *front) routes(cfg *config.Config, m *server.Member) (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/", f.health.Client())
+	if !cfg.Listen.Gateway {
+		return mux, nil
+	}
+	var err error
+	f.json, err = jsonapi.New(f.rpc.InProcess(), m, jsonapi.Options{
+		MaxRequestBytes: cfg.Limits.RequestBytes, ClientCertAuth: cfg.Security.Client.CertAuth, Logger: f.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle(jsonapi.Prefix, f.json)
+	mux.Handle(jsonapi.BetaPrefix, f.json)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if jsonapi.IsKey(r) { // a mux would clean its path
+			f.json.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}), nil
 }
 
 // keep runs one server. An end that nobody asked for is told to run, once.
@@ -203,7 +242,9 @@ func (f *front) serveMetrics(ls []socket) {
 
 // serveClients serves gRPC and HTTP on the client ports, or gRPC alone where HTTP has ports of its own.
 func (f *front) serveClients(ls, apart []socket) {
-	s := f.newHTTP(&f.clients, f.health.Client())
+	s := f.newHTTP(&f.clients, listen.WithState(f.web))
+	s.BaseContext = func(net.Listener) context.Context { return f.ctx }
+	s.ConnContext = listen.KeepState
 	traffic, protocols := "grpc+http", []string{http2, http1}
 	if len(apart) > 0 {
 		traffic, protocols = "grpc", []string{http2}
@@ -242,33 +283,46 @@ func (f *front) tellClients(l socket, traffic string) {
 // stopClients lets requests in flight end, cuts what lasts longer, and joins.
 func (f *front) stopClients() {
 	f.rpc.SetServing(false)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
 	drained := make(chan struct{})
 	go func() {
 		f.rpc.GracefulStop()
 		close(drained)
 	}()
+	f.clients.drain(ctx)
 	select {
 	case <-drained:
-	case <-time.After(drainTime):
+	case <-ctx.Done():
 		f.rpc.Stop()
 		<-drained
 	}
+	f.end()
 	f.rpc.Close()
 	f.clients.stop()
+	if f.json != nil {
+		f.json.Wait()
+	}
 }
 
 func (f *front) stopPeers() { f.peers.stop() }
 
-func (g *group) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), httpDrain)
-	defer cancel()
+// drain closes the sockets and lets requests in flight end, until ctx does.
+func (g *group) drain(ctx context.Context) {
 	for _, s := range g.splits {
 		_ = s.Close() // its socket is gone either way
 	}
 	for _, s := range g.http {
-		if s.Shutdown(ctx) != nil {
-			_ = s.Close() // what lasts longer than the time-out is cut
-		}
+		_ = s.Shutdown(ctx) // what lasts longer is cut by stop
+	}
+}
+
+func (g *group) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), httpDrain)
+	defer cancel()
+	g.drain(ctx)
+	for _, s := range g.http {
+		_ = s.Close()
 	}
 	g.running.Wait()
 }

@@ -59,7 +59,10 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	seen.register(m, cfg)
-	f := newFront(cfg, log, m, seen.registry, secrets)
+	f, err := newFront(cfg, log, m, seen.registry, secrets)
+	if err != nil {
+		return err
+	}
 	f.serveMetrics(socks.metrics)
 	m.Start() // before members' requests are taken: they wait on the open sockets
 	f.servePeers(socks.peer, network.handler(m), cfg.Security.Peer.SkipSAN)

@@ -50,6 +50,8 @@ type Listen struct {
 	// Metrics adds listeners for /metrics, /health, /livez and /readyz.
 	Metrics                 types.URLs
 	ReusePort, ReuseAddress bool
+	// Gateway serves gRPC as JSON over HTTP too.
+	Gateway bool
 	// PeerRead and PeerWrite limit each read and write on a connection between members; at least 5 s.
 	PeerRead, PeerWrite time.Duration
 }

@@ -379,8 +379,6 @@ func refusals() map[string]string {
 		"--election-timeout=99999999999999":                              "usage",
 		"--discovery=https://x/y":                                        "discovery is not in this version",
 		"--discovery-srv=example.com":                                    "discovery is not in this version",
-		"--cors=http://a":                                                "JSON gateway",
-		"--host-whitelist=a":                                             "JSON gateway",
 	}
 }
 
@@ -394,14 +392,14 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v does not wrap ErrUsage", line, err)
 		}
 	}
-	if _, _, err := Parse(nil, []string{"ETCD_CORS=http://x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_CORS is set, but the JSON gateway") {
+	if _, _, err := Parse(nil, []string{"ETCD_DISCOVERY=http://x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_DISCOVERY is set, but discovery") {
 		t.Errorf("by environment: %v", err)
 	}
 }
 
 // Every setting that waits for its feature is refused by its name as soon as it differs from its default.
 func TestLaterSettingsAreRefused(t *testing.T) {
-	others := map[string]string{"cors": "http://x", "discovery-fallback": ""}
+	others := map[string]string{"discovery-fallback": ""}
 	for _, r := range Table() {
 		if r.Later == "" {
 			continue

@@ -39,7 +39,6 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterHTTP      = "the JSON gateway"
 	laterV2        = "the v2 API"
 	laterDiscovery = "discovery"
 	laterTracing   = "distributed tracing"
@@ -117,7 +116,7 @@ func limitRows() []Row {
 		{Section: member, Flag: "socket-reuse-address", Key: "socket-options.reuse-address", Default: "false", Help: "Listen with SO_REUSEADDR, so that an address in TIME_WAIT can be bound.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Listen.ReuseAddress })},
 		{Section: member, Flag: "enable-grpc-gateway", Default: "true", Help: "Serve gRPC as JSON over HTTP too.",
-			kind: checked(parseBool)},
+			kind: into(parseBool, func(c *Config) *bool { return &c.Listen.Gateway })},
 		{Section: member, Flag: "raft-read-timeout", Default: "5s", Help: "How long a read on a connection between members may take; at least 5s.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &c.Listen.PeerRead })},
 		{Section: member, Flag: "raft-write-timeout", Default: "5s", Help: "How long a write on a connection between members may take; at least 5s.",

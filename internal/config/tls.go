@@ -19,6 +19,9 @@ type Security struct {
 	Limits tlsconf.Limits
 	// SelfSignedYears is how long a certificate made at the start is good.
 	SelfSignedYears uint
+	// Origins are those that browsers may call from, Hosts the names that a request in plain text may call this server by;
+	// "*" stands for all.
+	Origins, Hosts []string
 }
 
 // TLS is what one kind of ports is told. It counts for https and unixs URLs alone.
@@ -69,8 +72,10 @@ func tlsRows() []Row {
 			kind: into(parseSize, func(c *Config) *uint { return &c.Security.SelfSignedYears })},
 		{Flag: "cipher-suites", Help: "The cipher suites of TLS 1.2 to offer; empty leaves the choice to Go. TLS 1.3 has no choice.",
 			kind: into(parseSuites, func(c *Config) *[]uint16 { return &c.Security.Limits.CipherSuites })},
-		{Flag: "cors", Default: "*", Help: "Origins that browsers may call from; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
-		{Flag: "host-whitelist", Default: "*", Help: "Host names that plain HTTP requests may carry; * for all.", Later: laterHTTP, kind: checked(parseOrigins)},
+		{Flag: "cors", Default: "*", Help: "Origins that browsers may call from; * for all.",
+			kind: into(parseOrigins, func(c *Config) *[]string { return &c.Security.Origins })},
+		{Flag: "host-whitelist", Default: "*", Help: "Host names that plain HTTP requests may carry; * for all.",
+			kind: into(parseOrigins, func(c *Config) *[]string { return &c.Security.Hosts })},
 		{Flag: "tls-min-version", Default: "TLS1.2", Help: "The lowest TLS version: TLS1.2 or TLS1.3.",
 			kind: into(tlsconf.Version, func(c *Config) *uint16 { return &c.Security.Limits.MinVersion })},
 		{Flag: "tls-max-version", Help: "The highest TLS version: TLS1.2, TLS1.3, or empty for Go's choice.",

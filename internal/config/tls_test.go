@@ -49,7 +49,7 @@ func TestTLSSettings(t *testing.T) {
 			CertFile: "pc", KeyFile: "pk", ClientCertFile: "pcc", ClientKeyFile: "pck", CAFile: "pca", CRLFile: "pcrl", CertAuth: true, Auto: true,
 			AllowedCNs: []string{"n1", "n2"}, SkipSAN: true,
 		},
-		SelfSignedYears: 3,
+		SelfSignedYears: 3, Origins: []string{"http://a"}, Hosts: []string{"b", "c"},
 	}
 	want.Limits.MinVersion, want.Limits.MaxVersion = tls.VersionTLS12, tls.VersionTLS13
 	want.Limits.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
@@ -57,7 +57,7 @@ func TestTLSSettings(t *testing.T) {
 	flags := `--cert-file=c --key-file=k --client-cert-file=cc --client-key-file=ck --trusted-ca-file=ca --client-crl-file=crl --client-cert-auth --auto-tls
 		--client-cert-allowed-hostname=h2,h1 --peer-cert-file=pc --peer-key-file=pk --peer-client-cert-file=pcc --peer-client-key-file=pck
 		--peer-trusted-ca-file=pca --peer-crl-file=pcrl --peer-client-cert-auth=true --peer-auto-tls --peer-cert-allowed-cn=n1,n2
-		--peer-skip-client-san-verification --self-signed-cert-validity=3 --tls-max-version=TLS1.3 --cipher-suites=` + suites
+		--peer-skip-client-san-verification --self-signed-cert-validity=3 --cors=http://a --host-whitelist=b,c --tls-max-version=TLS1.3 --cipher-suites=` + suites
 	var environ []string
 	for _, f := range strings.Fields(flags) {
 		name, text, found := strings.Cut(strings.TrimPrefix(f, "--"), "=")
@@ -72,6 +72,8 @@ peer-transport-security: {cert-file: pc, key-file: pk, client-cert-file: pcc, cl
 client-crl-file: crl
 peer-crl-file: pcrl
 self-signed-cert-validity: 3
+cors: http://a
+host-whitelist: b,c
 tls-max-version: TLS1.3
 cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]
 `

@@ -97,6 +97,14 @@ func (p *process) connect(n int, more ...grpc.DialOption) (links, error) {
 	return l, nil
 }
 
+// grpcConn is one of them, as a load uses it.
+type grpcConn struct{ *grpc.ClientConn }
+
+func (c grpcConn) call(ctx context.Context, r request) error {
+	var a answer
+	return c.Invoke(ctx, r.method, r.body, &a)
+}
+
 func (l links) close() {
 	for _, c := range l {
 		_ = c.Close() // nothing is left to lose

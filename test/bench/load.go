@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 // A measure is one run's figures.
@@ -28,7 +26,7 @@ type measure struct {
 	Extra   map[string]float64 `json:"extra,omitempty"`
 }
 
-// A request is one operation: a method and its encoded argument.
+// A request is one operation: a method, or the path of one, and its encoded argument.
 type request struct {
 	method string
 	body   frame
@@ -43,6 +41,7 @@ type load struct {
 	count          int           // requests in all; 0: as many as duration allows
 	duration       time.Duration // of the part that is measured, unless count is set
 	warm           time.Duration // before it, not measured
+	json           bool          // over HTTP, a connection for each client
 	next           func(client, i int) request
 }
 
@@ -51,7 +50,7 @@ const callTime = 30 * time.Second
 
 // sender is one client: its latencies are its own until it has ended.
 type sender struct {
-	conn   *grpc.ClientConn
+	by     caller
 	taken  []time.Duration
 	errors int
 	first  error
@@ -59,11 +58,23 @@ type sender struct {
 
 // run sends the load and measures the server over it.
 func (l *load) run(ctx context.Context, p *process) (measure, error) {
+	if l.json {
+		return l.runJSON(ctx, p)
+	}
 	conns, err := p.dial(l.conns)
 	if err != nil {
 		return measure{}, err
 	}
 	defer conns.close()
+	callers := make([]caller, len(conns))
+	for i, c := range conns {
+		callers[i] = grpcConn{c}
+	}
+	return l.over(ctx, p, callers)
+}
+
+// over sends the load over connections.
+func (l *load) over(ctx context.Context, p *process, conns []caller) (measure, error) {
 	if l.warm > 0 {
 		warm := *l
 		warm.count, warm.duration = 0, l.warm
@@ -87,7 +98,7 @@ func (l *load) run(ctx context.Context, p *process) (measure, error) {
 }
 
 // send runs every client to its end. It fails when nothing was answered.
-func (l *load) send(ctx context.Context, conns links) ([]*sender, error) {
+func (l *load) send(ctx context.Context, conns []caller) ([]*sender, error) {
 	start := time.Now()
 	if l.count == 0 {
 		var cancel context.CancelFunc
@@ -98,7 +109,7 @@ func (l *load) send(ctx context.Context, conns links) ([]*sender, error) {
 	var running sync.WaitGroup
 	senders := make([]*sender, l.clients)
 	for c := range senders {
-		s := &sender{conn: conns[c%len(conns)]}
+		s := &sender{by: conns[c%len(conns)]}
 		senders[c] = s
 		running.Go(func() {
 			for {
@@ -153,9 +164,8 @@ func waitUntil(ctx context.Context, due time.Time) bool {
 
 // do sends one request. It runs to its answer even when the load's time is over.
 func (s *sender) do(r request, due time.Time) {
-	var a answer
 	ctx, cancel := context.WithTimeout(context.Background(), callTime)
-	err := s.conn.Invoke(ctx, r.method, r.body, &a)
+	err := s.by.call(ctx, r)
 	cancel()
 	if err != nil {
 		s.errors++

@@ -7,7 +7,7 @@
 //
 //	main.go     flags and rounds
 //	works.go    what is measured; watches.go, the kinds that need streams; large.go, a large keyspace
-//	load.go     closed and open loops; link.go, connections
+//	load.go     closed and open loops; link.go, connections; json.go, those of HTTP
 //	secure.go   TLS, users and tokens; guess.go, passwords right and wrong
 //	process.go  servers, and what /proc and /metrics tell of them; floor.go, the floors
 //	table.go    results; stats.go, their statistics

@@ -23,9 +23,11 @@ type file struct {
 	src  []byte
 }
 
-func (f file) test() bool      { return strings.HasSuffix(f.path, "_test.go") }
-func (f file) generated() bool { return strings.HasSuffix(f.path, ".pb.go") }
-func (f file) dir() string     { return filepath.ToSlash(filepath.Dir(f.path)) }
+func (f file) test() bool { return strings.HasSuffix(f.path, "_test.go") }
+func (f file) generated() bool {
+	return strings.HasSuffix(f.path, ".pb.go") || strings.HasSuffix(f.path, ".pb.gw.go")
+}
+func (f file) dir() string { return filepath.ToSlash(filepath.Dir(f.path)) }
 
 func (f file) imports() []string {
 	var out []string

@@ -57,7 +57,7 @@ func New(m Member, o Options) *Edge {
 	return &Edge{member: m, options: o, metrics: newMetrics()}
 }
 
-// Client is the handler for the client ports: everything, with the headers that let browsers of any origin ask.
+// Client is the handler for the client ports: everything.
 func (e *Edge) Client() http.Handler {
 	mux := http.NewServeMux()
 	e.checks(mux)
@@ -70,7 +70,7 @@ func (e *Edge) Client() http.Handler {
 		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
-	return anyOrigin(mux)
+	return mux
 }
 
 // Metrics is the handler for --listen-metrics-urls: the metrics and the checks alone.
@@ -88,20 +88,6 @@ func (e *Edge) checks(mux *http.ServeMux) {
 	mux.Handle("/metrics", promhttp.InstrumentMetricHandler(e.options.Registry, promhttp.HandlerFor(e.options.Registry, promhttp.HandlerOpts{})))
 	e.probes("livez", []check{e.serializableRead()}, mux)
 	e.probes("readyz", []check{e.noCorruption(), e.serializableRead(), e.linearizableRead(), e.noLearner()}, mux)
-}
-
-// anyOrigin lets browsers call from every origin, as --cors=* asks, and answers their questions about it.
-func anyOrigin(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Add("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
-		h.Add("Access-Control-Allow-Origin", "*")
-		h.Add("Access-Control-Allow-Headers", "accept, content-type, authorization")
-		if r.Method == http.MethodOptions {
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // onlyGet answers 405 to every other method, HEAD included.

@@ -118,7 +118,8 @@ func TestCredentials(t *testing.T) {
 		"gateway":               {with(tls.ConnectionState{VerifiedChains: chain}, "grpcgateway-accept", "*/*"), true, nil},
 		"token":                 {with(tls.ConnectionState{VerifiedChains: chain}, "token", "t"), true, &auth.Credentials{Token: "t", HasToken: true}},
 		"empty token":           {with(tls.ConnectionState{VerifiedChains: chain}, "token", ""), true, &auth.Credentials{HasToken: true}},
-		"through the gateway":   {with(tls.ConnectionState{}, "authorization", "t", "grpcgateway-accept", "x"), true, &auth.Credentials{Token: "t", HasToken: true}},
+		"bearer":                {with(tls.ConnectionState{}, "token", "Bearer t"), true, &auth.Credentials{Token: "t", HasToken: true}},
+		"through the gateway":   {with(tls.ConnectionState{}, "authorization", "Bearer t", "grpcgateway-accept", "x"), true, &auth.Credentials{Token: "t", HasToken: true}},
 	} {
 		g := &gate{certified: x.certified}
 		got := g.credentials(x.ctx)

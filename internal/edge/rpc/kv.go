@@ -32,6 +32,15 @@ func newKV(kv KV, g *gate) *kvService {
 	}
 }
 
+// addTo makes the unary calls in this process: they need no description.
+func (s *kvService) addTo(l *local) {
+	l.unary[pb.KV_Range_FullMethodName] = hot(s.gate, s.rangeCalls, s.kv.Range)
+	l.unary[pb.KV_Put_FullMethodName] = hot(s.gate, s.put, s.kv.Put)
+	l.unary[pb.KV_DeleteRange_FullMethodName] = hot(s.gate, s.deleteRange, s.kv.DeleteRange)
+	l.unary[pb.KV_Txn_FullMethodName] = hot(s.gate, s.txn, s.kv.Txn)
+	l.unary[pb.KV_Compact_FullMethodName] = hot(s.gate, s.compact, s.kv.Compact)
+}
+
 func kvDesc() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
 		ServiceName: pb.KV_ServiceDesc.ServiceName,

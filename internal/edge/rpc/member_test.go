@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -324,7 +325,7 @@ func (m *testMember) Snapshot(_ context.Context, begin func(int64, string) io.Wr
 type fixture struct {
 	*testMember
 	srv  *Server
-	conn *grpc.ClientConn
+	conn grpc.ClientConnInterface
 	reg  *prometheus.Registry
 	kv   pb.KVClient
 }
@@ -334,6 +335,15 @@ func serve(t testing.TB, o Options) *fixture {
 	f := &fixture{testMember: newTestMember(t), reg: prometheus.NewRegistry()}
 	o.Registerer = f.reg
 	f.srv = NewServer(f.testMember, o)
+	if strings.HasPrefix(t.Name(), inProcess+"/") {
+		f.conn = f.srv.InProcess()
+		f.kv = pb.NewKVClient(f.conn)
+		t.Cleanup(func() {
+			f.srv.Stop()
+			f.srv.Close()
+		})
+		return f
+	}
 	l := bufconn.Listen(1 << 20)
 	go f.srv.Serve(l)
 	conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),

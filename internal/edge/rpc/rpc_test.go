@@ -283,9 +283,8 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := create(t, w, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte("c"), PrevKv: true})
-	f.put(t, "a", "1")
-	f.put(t, "a", "2")
 	for i, want := range []string{"1", "2"} {
+		f.put(t, "a", want)
 		e := recv(t, w)
 		if e.WatchId != id || len(e.Events) != 1 || string(e.Events[0].Kv.Value) != want || e.Header.MemberId != 2 {
 			t.Fatal(e)

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -91,11 +92,12 @@ func (g *gate) identify(ctx context.Context) context.Context {
 }
 
 // credentials gives what a call says of its caller: a token, else, where clients have to bring a certificate, the name in
-// it; nil if nothing. The JSON gateway calls with the server's own certificate, which says nothing of its clients.
+// it; nil if nothing. A JSON gateway elsewhere calls with a certificate of its own, which says nothing of its clients; this
+// server's own has none.
 func (g *gate) credentials(ctx context.Context) *auth.Credentials {
 	for _, key := range [...]string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
 		if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
-			return &auth.Credentials{Token: v[0], HasToken: true}
+			return &auth.Credentials{Token: strings.TrimPrefix(v[0], "Bearer "), HasToken: true}
 		}
 	}
 	if !g.certified {

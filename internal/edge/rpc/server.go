@@ -68,6 +68,7 @@ type Options struct {
 type Server struct {
 	*grpc.Server
 	health *health.Server
+	local  *local
 	lg     *zap.Logger
 
 	// The leader monitor is the one goroutine that Server owns: done ends it, idle joins it.
@@ -86,6 +87,7 @@ func NewServer(m Member, o Options) *Server {
 		bound: make(map[*countedStream]context.CancelCauseFunc),
 	}
 	s := &Server{Server: grpc.NewServer(grpcOptions(o, g)...), health: health.NewServer(), lg: o.Logger}
+	s.local = newLocal(g, requestMax(o))
 	register(s, m, g, o)
 	done := make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(done) })
@@ -118,12 +120,17 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// requestMax is how many bytes of a request are read.
+func requestMax(o Options) int {
+	return int(min(o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)) + requestOverheadBytes
+}
+
 func grpcOptions(o Options, g *gate) []grpc.ServerOption {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(&codec{pool: new(buffers), sent: g.metrics.sentBytes, received: g.metrics.receivedBytes}),
 		grpc.UnaryInterceptor(g.intercept),
 		grpc.StreamInterceptor(g.interceptStream),
-		grpc.MaxRecvMsgSize(int(min(o.MaxRequestBytes, math.MaxInt32-requestOverheadBytes)) + requestOverheadBytes),
+		grpc.MaxRecvMsgSize(requestMax(o)),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		grpc.MaxHeaderListSize(headerBytesMax),
@@ -157,10 +164,14 @@ func register(s *Server, m Member, g *gate, o Options) {
 		{&electionpb.Election_ServiceDesc, &electionService{queue: q}, codeless},
 		{&healthpb.Health_ServiceDesc, s.health, toStatus},
 	}
-	s.RegisterService(kvDesc(), newKV(m, g))
+	kv := newKV(m, g)
+	s.RegisterService(kvDesc(), kv)
+	kv.addTo(s.local)
+	s.local.add(kvDesc(), kv)
 	for _, x := range services {
 		g.metrics.add(x.desc, x.wireError)
 		s.RegisterService(x.desc, x.impl)
+		s.local.add(x.desc, x.impl)
 	}
 }
 
@@ -174,8 +185,9 @@ func (s *Server) SetServing(serving bool) {
 	s.health.SetServingStatus("", to)
 }
 
-// Close ends what the server runs beside its calls. It waits until that has ended.
+// Close ends what the server runs beside its calls, and the calls in this process. It waits until that has ended.
 func (s *Server) Close() {
 	s.stop()
+	s.local.close()
 	s.idle.Wait()
 }

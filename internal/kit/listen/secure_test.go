@@ -59,8 +59,15 @@ func secureServers(t testing.TB, plain bool) (string, *tls.Config, chan Refusal)
 	g := grpc.NewServer(grpc.Creds(through{insecure.NewCredentials()}))
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	h := &http.Server{
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", r.Proto, r.URL.Path) }),
-		Protocols: new(http.Protocols),
+		Handler: WithState(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			by := "plain text"
+			if r.TLS != nil {
+				by = fmt.Sprintf("%d chains", len(r.TLS.VerifiedChains))
+			}
+			fmt.Fprintf(w, "%s %s %s", r.Proto, r.URL.Path, by)
+		})),
+		Protocols:   new(http.Protocols),
+		ConnContext: KeepState,
 	}
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetHTTP2(true)
@@ -109,16 +116,20 @@ func servesAll(t *testing.T, plain bool) {
 	}
 	for _, second := range []bool{false, true} {
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: second}}
-		want := "HTTP/1.1 /health"
+		want := "HTTP/1.1 /health 1 chains"
 		if second {
-			want = "HTTP/2.0 /health"
+			want = "HTTP/2.0 /health 1 chains"
 		}
 		answersThrice(t, client, "https://"+address+"/health", want)
 	}
 	if r, err := http.Get("http://" + address + "/plain"); (err == nil) != plain {
 		t.Errorf("plain text: %v", err)
 	} else if err == nil {
+		body, _ := io.ReadAll(r.Body)
 		r.Body.Close()
+		if string(body) != "HTTP/1.1 /plain plain text" {
+			t.Errorf("%q", body)
+		}
 	}
 	if plain && len(refused) > 0 {
 		t.Errorf("refused: %+v", <-refused)

@@ -1,0 +1,177 @@
+package jsonapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+
+	"keelson/internal/config"
+	"keelson/internal/edge/rpc"
+	"keelson/internal/kit/clock"
+	"keelson/internal/kit/listen"
+	"keelson/internal/kit/vfs"
+	"keelson/internal/server"
+)
+
+// alone is a network without anybody; a member of a cluster of one asks nobody.
+type alone struct {
+	server.Network
+	server.Caller
+}
+
+func (alone) Send([]*raftpb.Message)       {}
+func (alone) AddPeer(uint64, []string)     {}
+func (alone) UpdatePeer(uint64, []string)  {}
+func (alone) RemovePeer(uint64)            {}
+func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
+func (alone) Stop()                        {}
+
+// fixture is a member of a cluster of one with its edge, served over HTTP/1.1 and HTTP/2.
+type fixture struct {
+	t      testing.TB
+	member *server.Member
+	rpc    *rpc.Server
+	edge   *Edge
+	http   *httptest.Server
+}
+
+func serve(t testing.TB) *fixture {
+	t.Helper()
+	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--unsafe-no-fsync", "--bcrypt-cost=4"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{t: t}
+	f.member, err = server.New(cfg, server.Deps{
+		FS: vfs.OS, Clock: clock.System, Logger: zap.NewNop(), Caller: alone{}, Network: func(server.NetworkParams) server.Network { return alone{} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.member.Start()
+	select {
+	case <-f.member.Ready():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the member is not ready")
+	}
+	f.rpc = rpc.NewServer(f.member, rpc.Options{})
+	f.edge, err = New(f.rpc.InProcess(), f.member, Options{MaxRequestBytes: 3 << 19, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.http = httptest.NewUnstartedServer(listen.Bound(f.edge))
+	f.http.Config.Protocols = new(http.Protocols)
+	f.http.Config.Protocols.SetHTTP1(true)
+	f.http.Config.Protocols.SetUnencryptedHTTP2(true)
+	f.http.Start()
+	t.Cleanup(f.stop)
+	return f
+}
+
+func (f *fixture) stop() {
+	f.rpc.Stop()
+	f.rpc.Close()
+	f.http.CloseClientConnections()
+	f.http.Close()
+	f.edge.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := f.member.Stop(ctx); err != nil {
+		f.t.Error(err)
+	}
+}
+
+// answer is what a request brought.
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+}
+
+// send makes a request with headers, given as names and values in turn.
+func (f *fixture) send(method, path, body string, header ...string) answer {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, f.http.URL+path, strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(a.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return answer{a.StatusCode, a.Header, string(text)}
+}
+
+func (f *fixture) post(path, body string) answer {
+	f.t.Helper()
+	return f.send(http.MethodPost, path, body)
+}
+
+func (f *fixture) put(key, value string) int64 {
+	f.t.Helper()
+	r, err := f.member.Put(f.t.Context(), &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// compact takes the blanks out of JSON, which protobuf strews at random.
+func compact(t testing.TB, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Compact(&b, []byte(text)); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return b.String()
+}
+
+// want holds an answer to a code, and to a part of its body.
+func (a answer) want(t testing.TB, code int, part string) {
+	t.Helper()
+	if a.code != code || !strings.Contains(strings.ReplaceAll(a.body, `, "`, `,"`), part) && !strings.Contains(a.body, part) {
+		t.Errorf("%d %s, not %d with %s", a.code, a.body, code, part)
+	}
+}
+
+// awaitWatchers returns when just so many watchers are there.
+func (f *fixture) awaitWatchers(n int) {
+	f.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		_, watchers, _, _ := f.member.Watch().Stats()
+		if watchers == n {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			f.t.Fatalf("%d watchers, not %d", watchers, n)
+		}
+	}
+}
