@@ -39,6 +39,9 @@ func (o *opened) correctMembers(cfg *config.Config, d Deps, c *wal.Contents) err
 			return err
 		}
 		v2, err := snap.DecodeV2(s.Data)
+		if errors.Is(err, snap.ErrV2UserData) {
+			return fmt.Errorf("server: %w: make v3 keys of them first: etcdctl migrate --data-dir %s", err, cfg.Member.DataDir)
+		}
 		if err != nil {
 			return fmt.Errorf("server: read the members in the snapshot at index %d: %w", s.Index, err)
 		}
@@ -51,7 +54,7 @@ func (o *opened) correctMembers(cfg *config.Config, d Deps, c *wal.Contents) err
 	if err != nil {
 		return err
 	}
-	now.Downgrade, now.Conf = have.Downgrade, confOf(now.Members)
+	now.Downgrade, now.Conf = have.Downgrade, apply.ConfOf(now.Members)
 	ops := memberOps(have, now)
 	if len(ops) == 0 {
 		return nil
