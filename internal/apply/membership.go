@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/coreos/go-semver/semver"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -62,6 +63,26 @@ func decodeConfChange(e *raftpb.Entry) (*raftpb.ConfChange, error) {
 		return nil, fmt.Errorf("apply: read the conf change in entry %d: %w", e.GetIndex(), err)
 	}
 	return cc, nil
+}
+
+// NextConf gives raft's configuration after a conf change, for those who execute one without raft.
+func NextConf(now *raftpb.ConfState, cc *raftpb.ConfChange) *raftpb.ConfState {
+	cs := proto.Clone(now).(*raftpb.ConfState)
+	id := cc.GetNodeId()
+	if id == 0 || cc.GetType() == raftpb.ConfChangeUpdateNode {
+		return cs
+	}
+	other := func(o uint64) bool { return o == id }
+	cs.Voters, cs.Learners = slices.DeleteFunc(cs.Voters, other), slices.DeleteFunc(cs.Learners, other)
+	switch cc.GetType() {
+	case raftpb.ConfChangeAddNode:
+		cs.Voters = append(cs.Voters, id)
+		slices.Sort(cs.Voters)
+	case raftpb.ConfChangeAddLearnerNode:
+		cs.Learners = append(cs.Learners, id)
+		slices.Sort(cs.Learners)
+	}
+	return cs
 }
 
 func saveMember(b *store.Batch, m schema.Member) {

@@ -15,7 +15,7 @@ import (
 )
 
 // refuseNewer refuses a directory of a newer cluster or layout.
-func refuseNewer(b buckets, st *cluster.State) error {
+func refuseNewer(b apply.Buckets, st *cluster.State) error {
 	const advice = "use the version that wrote the directory, and there `etcdctl downgrade enable` first"
 	if cv, err := semver.NewVersion(st.Version); err == nil && own().LessThan(*minor(cv)) {
 		return fmt.Errorf("%w: this is %s, the cluster version is %s: %s", apply.ErrNewerCluster, version.Version, cv, advice)

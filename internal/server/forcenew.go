@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -102,22 +101,7 @@ func (f *forcing) execute(ents []*raftpb.Entry) error {
 
 // change is raft's part in a conf change.
 func (f *forcing) change(cc *raftpb.ConfChange) *raftpb.ConfState {
-	cs := proto.Clone(f.state.Cluster.State().Conf).(*raftpb.ConfState)
-	id := cc.GetNodeId()
-	if id == 0 || cc.GetType() == raftpb.ConfChangeUpdateNode {
-		return cs
-	}
-	other := func(o uint64) bool { return o == id }
-	cs.Voters, cs.Learners = slices.DeleteFunc(cs.Voters, other), slices.DeleteFunc(cs.Learners, other)
-	switch cc.GetType() {
-	case raftpb.ConfChangeAddNode:
-		cs.Voters = append(cs.Voters, id)
-		slices.Sort(cs.Voters)
-	case raftpb.ConfChangeAddLearnerNode:
-		cs.Learners = append(cs.Learners, id)
-		slices.Sort(cs.Learners)
-	}
-	return cs
+	return apply.NextConf(f.state.Cluster.State().Conf, cc)
 }
 
 // part writes the conf changes that leave this member alone, as committed, and executes them.

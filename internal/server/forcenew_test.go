@@ -139,7 +139,7 @@ func isAlone(t *testing.T, dir string, removed ...uint64) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	st, err := loadCluster(db)
+	st, err := apply.LoadCluster(db)
 	if err != nil || len(st.Members) != 1 || st.Members[0].ID != c.NodeID || len(st.Conf.Voters) != 1 || len(st.Conf.Learners) > 0 {
 		t.Errorf("the store says %+v, %v", st, err)
 	}

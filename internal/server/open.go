@@ -111,7 +111,7 @@ func (o *opened) create(cfg *config.Config, d Deps, g *genesis) (err error) {
 		return err
 	}
 	o.state = newState(cfg, d, o.store)
-	_, err = loadState(o.store, o.state)
+	_, err = apply.Load(o.store, o.state)
 	return err
 }
 
@@ -129,7 +129,7 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 		return err
 	}
 	o.state = newState(cfg, d, o.store)
-	if o.resume, err = loadState(o.store, o.state); err != nil {
+	if o.resume, err = apply.Load(o.store, o.state); err != nil {
 		return err
 	}
 	if err := refuseNewer(o.store, o.state.Cluster.State()); err != nil {

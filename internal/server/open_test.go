@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
 	"keelson/internal/storage/schema"
@@ -107,7 +108,7 @@ func aheadOfLog(t *testing.T, voters ...uint64) (*opened, *wal.Contents) {
 		t.Fatal(err)
 	}
 	o.state = newState(testConfig(t, t.TempDir()), Deps{Clock: clock.System, Logger: testLogger(t)}, o.store)
-	if _, err := loadState(o.store, o.state); err != nil {
+	if _, err := apply.Load(o.store, o.state); err != nil {
 		t.Fatal(err)
 	}
 	c := &wal.Contents{State: &raftpb.HardState{Term: new(uint64(3)), Commit: new(uint64(7))}}

@@ -138,7 +138,7 @@ func (r *reclaimer) compact(ctx context.Context, rev int64) {
 		return
 	}
 	// The store ends a compaction early when it fails or is replaced: only its own mark tells that it is done.
-	if rev, err := loadRevision(r.store, schema.FinishedCompactKey); err == nil {
+	if rev, err := apply.LoadRevision(r.store, schema.FinishedCompactKey); err == nil {
 		r.finished(rev)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"keelson/internal/apply"
 	"keelson/internal/kit/wire"
 	"keelson/internal/storage/schema"
 )
@@ -64,11 +65,11 @@ func TestInterruptedCompaction(t *testing.T) {
 	if err := m.data.store.Sync(t.Context(), m.machine.applied()); err != nil {
 		t.Fatal(err)
 	}
-	scheduled, err := loadRevision(m.data.store, schema.ScheduledCompactKey)
+	scheduled, err := apply.LoadRevision(m.data.store, schema.ScheduledCompactKey)
 	if err != nil || scheduled < 2 {
 		t.Fatal(scheduled, err)
 	}
-	if finished, err := loadRevision(m.data.store, schema.FinishedCompactKey); err != nil || finished > 1 {
+	if finished, err := apply.LoadRevision(m.data.store, schema.FinishedCompactKey); err != nil || finished > 1 {
 		t.Errorf("an interrupted compaction is noted as finished at %d (%v)", finished, err)
 	}
 }

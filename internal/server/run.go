@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"keelson/internal/apply"
 	"keelson/internal/storage/snap"
 )
 
@@ -211,7 +212,7 @@ func (m *Member) install(s *raftpb.Snapshot) error {
 	}
 	m.workers.reclaimer.replaced()
 	before := m.data.state.Cluster.State()
-	resume, err := loadState(m.data.store, m.data.state)
+	resume, err := apply.Load(m.data.store, m.data.state)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
+	"keelson/internal/apply"
 	"keelson/internal/kit/clock"
 	"keelson/internal/storage/store"
 )
@@ -102,7 +103,7 @@ func (s *sendables) make() {
 
 // describe reads a snapshot's membership from the snapshot itself, so that metadata and file are of one index.
 func describe(s *store.Snapshot) (*raftpb.Snapshot, error) {
-	st, err := loadCluster(s)
+	st, err := apply.LoadCluster(s)
 	if err != nil {
 		return nil, err
 	}

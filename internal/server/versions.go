@@ -266,7 +266,7 @@ func (v *versions) readable(target *semver.Version) (bool, error) {
 }
 
 // storageVersion gives the version that the store names, nil if none.
-func storageVersion(b buckets) (*semver.Version, error) {
+func storageVersion(b apply.Buckets) (*semver.Version, error) {
 	text, err := b.Get(schema.Meta, schema.StorageVersionKey)
 	if err != nil || len(text) == 0 {
 		return nil, err

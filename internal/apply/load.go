@@ -1,4 +1,4 @@
-package server
+package apply
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"keelson/internal/apply"
 	"keelson/internal/kit/wire"
 	"keelson/internal/state/auth"
 	"keelson/internal/state/cluster"
@@ -18,20 +17,20 @@ import (
 	"keelson/internal/storage/store"
 )
 
-// buckets is what small state is read from: the store, or one snapshot of it.
-type buckets interface {
+// Buckets is what small state is read from: the store, or one snapshot of it.
+type Buckets interface {
 	Get(b schema.Bucket, key []byte) ([]byte, error)
 	ForEach(b schema.Bucket, f func(k, v []byte) error) error
 }
 
-// loadState fills s from the store: at start, and after a snapshot was installed. It gives the compaction that had
+// Load fills s from the store: at start, and after a snapshot was installed. It gives the compaction that had
 // begun and not ended, 0 if none.
-func loadState(st *store.Store, s apply.State) (resume int64, err error) {
+func Load(st *store.Store, s State) (resume int64, err error) {
 	if err := loadAuth(st, s.Auth); err != nil {
 		return 0, err
 	}
 	s.KV.SetBeside(s.Auth.Now())
-	cs, err := loadCluster(st)
+	cs, err := LoadCluster(st)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +53,7 @@ func loadState(st *store.Store, s apply.State) (resume int64, err error) {
 }
 
 // loadAuth reads users, roles and what is said of them as a whole.
-func loadAuth(b buckets, to *auth.Store) error {
+func loadAuth(b Buckets, to *auth.Store) error {
 	var from auth.Stored
 	var err error
 	if from.Enabled, err = b.Get(schema.Auth, schema.AuthEnabledKey); err != nil {
@@ -79,12 +78,12 @@ func loadAuth(b buckets, to *auth.Store) error {
 }
 
 // loadKeys builds the index and attaches keys to their leases.
-func loadKeys(st *store.Store, s apply.State) (resume int64, err error) {
-	scheduled, err := loadRevision(st, schema.ScheduledCompactKey)
+func loadKeys(st *store.Store, s State) (resume int64, err error) {
+	scheduled, err := LoadRevision(st, schema.ScheduledCompactKey)
 	if err != nil {
 		return 0, err
 	}
-	finished, err := loadRevision(st, schema.FinishedCompactKey)
+	finished, err := LoadRevision(st, schema.FinishedCompactKey)
 	if err != nil {
 		return 0, err
 	}
@@ -103,17 +102,23 @@ func loadKeys(st *store.Store, s apply.State) (resume int64, err error) {
 	return 0, nil
 }
 
+// The pieces in which all keys are looked at.
+const (
+	attachKeys  = 1000
+	attachBytes = 512 << 10
+)
+
 // attachLeases tells the leases which keys they hold.
-func attachLeases(s apply.State) error {
+func attachLeases(s State) error {
 	if s.Leases.Len() == 0 {
 		return nil
 	}
 	all := mvcc.RangeOptions{Key: []byte{0}, End: []byte{0}}
-	_, err := s.KV.View().Walk(context.Background(), all, streamChunkKeys, streamChunkBytes, func(kvs [][]byte) error {
+	_, err := s.KV.View().Walk(context.Background(), all, attachKeys, attachBytes, func(kvs [][]byte) error {
 		for _, b := range kvs {
 			kv, err := wire.ParseKeyValue(b)
 			if err != nil {
-				return fmt.Errorf("server: read a stored key: %w", err)
+				return fmt.Errorf("apply: read a stored key: %w", err)
 			}
 			if kv.Lease != 0 {
 				s.Leases.Attach(kv.Lease, kv.Key)
@@ -124,33 +129,33 @@ func attachLeases(s apply.State) error {
 	return err
 }
 
-func loadRevision(b buckets, key []byte) (int64, error) {
+func LoadRevision(b Buckets, key []byte) (int64, error) {
 	v, err := b.Get(schema.Meta, key)
 	if err != nil || v == nil {
 		return 0, err
 	}
 	rev, _, err := schema.ParseRevisionKey(v)
 	if err != nil {
-		return 0, fmt.Errorf("server: read %s: %w", key, err)
+		return 0, fmt.Errorf("apply: read %s: %w", key, err)
 	}
 	return rev.Main, nil
 }
 
-func loadLeases(b buckets, t *lease.Table) error {
+func loadLeases(b Buckets, t *lease.Table) error {
 	t.Reset()
 	return b.ForEach(schema.Lease, func(_, v []byte) error {
 		id, ttl, remaining, err := schema.ParseLease(v)
 		if err != nil {
-			return fmt.Errorf("server: read a stored lease: %w", err)
+			return fmt.Errorf("apply: read a stored lease: %w", err)
 		}
 		t.Load(lease.Lease{ID: id, TTL: ttl, Remaining: remaining})
 		return nil
 	})
 }
 
-// loadCluster reads the membership. Raft's configuration follows from the members, as in 3.7: the one that is stored
+// LoadCluster reads the membership. Raft's configuration follows from the members, as in 3.7: the one that is stored
 // beside them stays the old cluster's after etcd's restore of a snapshot, until members change, and before 3.5 there is none.
-func loadCluster(b buckets) (cluster.State, error) {
+func LoadCluster(b Buckets) (cluster.State, error) {
 	s := cluster.State{Removed: map[uint64]bool{}}
 	err := b.ForEach(schema.Members, func(_, v []byte) error {
 		m, err := schema.ParseMember(v)
@@ -181,12 +186,12 @@ func loadCluster(b buckets) (cluster.State, error) {
 			return s, err
 		}
 	}
-	s.Conf = confOf(s.Members)
+	s.Conf = ConfOf(s.Members)
 	return s, nil
 }
 
-// confOf gives raft's configuration for members: this version never leaves a joint one behind.
-func confOf(members []schema.Member) *raftpb.ConfState {
+// ConfOf gives raft's configuration for members: this version never leaves a joint one behind.
+func ConfOf(members []schema.Member) *raftpb.ConfState {
 	cs := &raftpb.ConfState{}
 	for _, m := range members {
 		if m.IsLearner {
