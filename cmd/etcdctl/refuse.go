@@ -2,38 +2,9 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// notYet lists the commands of etcdctl that are not in this version. Each is refused by name.
-func notYet() []string {
-	return []string{
-		"migrate",
-	}
-}
-
-// refuseNames adds a hidden command for every name of notYet, whose only act is to say so.
-func refuseNames(root *cobra.Command) {
-	for _, name := range notYet() {
-		parent, words := root, strings.Fields(name)
-		for _, c := range root.Commands() {
-			if len(words) == 2 && c.Name() == words[0] {
-				parent = c
-			}
-		}
-		parent.AddCommand(&cobra.Command{
-			Use:                words[len(words)-1],
-			Hidden:             true,
-			DisableFlagParsing: true, // also with flags it gets the same answer
-			RunE: func(*cobra.Command, []string) error {
-				return fail(statusBadFeature, "%s is not supported by this version of etcdctl yet; nothing was done", name)
-			},
-		})
-	}
-}
 
 // A flag that is parsed but refused when it is set to something else than its default.
 type refusedFlag struct {

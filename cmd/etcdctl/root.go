@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,7 +34,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "etcdctl",
 		Short:         "Reads and changes the keys of an etcd cluster",
-		Long:          rootHelp + "\n\nNot in this version yet:\n" + wrapNames(notYet(), 100),
+		Long:          rootHelp,
 		SuggestFor:    []string{"etcdctl"},
 		SilenceErrors: true, // report prints them
 		SilenceUsage:  true,
@@ -60,10 +59,9 @@ func (a *app) root() *cobra.Command {
 		endpointCommand(a), memberCommand(a), moveLeaderCommand(a), alarmCommand(a), defragCommand(a), downgradeCommand(a), snapshotCommand(a),
 		lockCommand(a), electCommand(a),
 		authCommand(a), userCommand(a), roleCommand(a),
-		checkCommand(a), makeMirrorCommand(a),
+		checkCommand(a), makeMirrorCommand(a), migrateCommand(a),
 		versionCommand(a), optionsCommand(a, root), completionCommand(a, root),
 	)
-	refuseNames(root)
 	hideGlobalFlags(root)
 	return root
 }
@@ -86,21 +84,4 @@ func complete(cmd *cobra.Command, flag string, words ...string) {
 	if err != nil {
 		panic(err) // cmd has no such flag
 	}
-}
-
-// wrapNames lays names out in lines of at most width bytes, each indented.
-func wrapNames(names []string, width int) string {
-	var b strings.Builder
-	line := " "
-	for i, n := range names {
-		if i < len(names)-1 {
-			n += ","
-		}
-		if len(line)+1+len(n) > width {
-			fmt.Fprintln(&b, line)
-			line = " "
-		}
-		line += " " + n
-	}
-	return b.String() + line
 }

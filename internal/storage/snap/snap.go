@@ -104,13 +104,18 @@ func write(fsys vfs.FS, name string, b []byte, c clock.Clock) (sync time.Duratio
 // Load reads the newest .snap file in dir for whose index and term matching says yes. Damaged ones are
 // passed over, and named in the error if no other is left: ErrNone, perhaps with ErrCorrupt.
 func Load(fsys vfs.FS, dir string, matching func(index, term uint64) bool) (Snapshot, error) {
+	return LoadLarge(fsys, dir, fileBytesMax, matching)
+}
+
+// LoadLarge is Load of files of up to maxBytes: members up to 3.5 kept users' keys in them.
+func LoadLarge(fsys vfs.FS, dir string, maxBytes int64, matching func(index, term uint64) bool) (Snapshot, error) {
 	names, err := list(fsys, dir)
 	if err != nil {
 		return Snapshot{}, err
 	}
 	none := ErrNone
 	for _, name := range slices.Backward(names) {
-		s, err := read(fsys, filepath.Join(dir, name))
+		s, err := read(fsys, filepath.Join(dir, name), maxBytes)
 		if err != nil {
 			none = errors.Join(none, err)
 			continue
@@ -167,13 +172,13 @@ func parseName(name string) (term, index uint64, ok bool) {
 	return term, index, err1 == nil && err2 == nil
 }
 
-func read(fsys vfs.FS, name string) (Snapshot, error) {
+func read(fsys vfs.FS, name string, maxBytes int64) (Snapshot, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("snap: %w", err)
 	}
 	size, err := f.Size()
-	if err == nil && size > fileBytesMax {
+	if err == nil && size > maxBytes {
 		err = fmt.Errorf("%w: %d bytes", ErrCorrupt, size)
 	}
 	var b []byte

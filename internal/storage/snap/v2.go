@@ -144,15 +144,12 @@ func encode(v any) string {
 // DecodeV2 reads the JSON of a v2 store: ErrV2UserData if it holds more than members and version, ErrV2 if
 // it is none. Members and removed IDs come in ascending order.
 func DecodeV2(b []byte) (V2Members, error) {
-	var s struct{ Root *v2Node }
-	if err := json.Unmarshal(b, &s); err != nil {
-		return V2Members{}, fmt.Errorf("%w: %w", ErrV2, err)
-	}
-	if s.Root == nil {
-		return V2Members{}, fmt.Errorf("%w: no root", ErrV2)
+	root, err := decodeRoot(b)
+	if err != nil {
+		return V2Members{}, err
 	}
 	var m V2Members
-	for name, n := range s.Root.Children {
+	for name, n := range root.Children {
 		switch path := "/" + name; {
 		case n == nil:
 			return V2Members{}, fmt.Errorf("%w: an empty node %s", ErrV2, path)
@@ -166,9 +163,40 @@ func DecodeV2(b []byte) (V2Members, error) {
 			return V2Members{}, fmt.Errorf("%w: %s", ErrV2UserData, path)
 		}
 	}
+	m.sort()
+	return m, nil
+}
+
+// DecodeMembers is DecodeV2 that passes over what a v2 store holds beside members and version.
+func DecodeMembers(b []byte) (V2Members, error) {
+	root, err := decodeRoot(b)
+	if err != nil {
+		return V2Members{}, err
+	}
+	var m V2Members
+	if n := root.Children[v2Cluster[1:]]; n != nil {
+		if err := m.cluster(n); err != nil {
+			return V2Members{}, err
+		}
+	}
+	m.sort()
+	return m, nil
+}
+
+func decodeRoot(b []byte) (*v2Node, error) {
+	var s struct{ Root *v2Node }
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrV2, err)
+	}
+	if s.Root == nil {
+		return nil, fmt.Errorf("%w: no root", ErrV2)
+	}
+	return s.Root, nil
+}
+
+func (m *V2Members) sort() {
 	slices.SortFunc(m.Members, func(a, b schema.Member) int { return compare(a.ID, b.ID) })
 	slices.Sort(m.Removed)
-	return m, nil
 }
 
 func compare(a, b uint64) int {

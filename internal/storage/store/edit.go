@@ -78,6 +78,12 @@ func (e *Edit) Get(bk schema.Bucket, key []byte) (value []byte, err error) {
 	return value, err
 }
 
+// ForEach calls f for each key of a bucket, in order. The bytes are f's only during the call; f may not write. An error of
+// f's ends it and is returned.
+func (e *Edit) ForEach(bk schema.Bucket, f func(k, v []byte) error) error {
+	return e.own(func() error { return e.tx.forEach(bk, f) })
+}
+
 // Put writes a key.
 func (e *Edit) Put(bk schema.Bucket, key, value []byte) error {
 	return e.own(func() error { return e.tx.bucket(bk).Put(key, value) })

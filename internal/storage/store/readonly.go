@@ -66,6 +66,9 @@ func ReadMark(path string) (Mark, error) {
 	return m, errors.Join(err, r.Close())
 }
 
+// Mark tells how far the file is.
+func (r *ReadOnly) Mark() (Mark, error) { return r.readMark() }
+
 // Close lets go of the file.
 func (r *ReadOnly) Close() error { return r.files.swap(nil) }
 
