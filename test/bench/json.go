@@ -46,7 +46,7 @@ func (p *process) dialJSON(n int) ([]*jsonConn, error) {
 		}
 		j := &jsonConn{Conn: c, in: bufio.NewReader(c), head: " HTTP/1.1\r\nHost: " + p.addr + "\r\nUser-Agent: bench\r\nAccept: */*\r\nContent-Type: application/json\r\n"}
 		if p.auth {
-			j.head += "Authorization: " + p.tokens[i].token + "\r\n"
+			j.head += "Authorization: " + p.tokens[i]["token"] + "\r\n"
 		}
 		all = append(all, j)
 	}
