@@ -222,6 +222,7 @@ func TestTimeoutHeader(t *testing.T) {
 	f := serve(t)
 	f.post("/v3/lock/lock", `{"name":"bA=="}`).want(t, 200, `"key"`)
 	f.send(http.MethodPost, "/v3/lock/lock", `{"name":"bA=="}`, "Grpc-Timeout", "50m").want(t, 504, `"code":4`)
+	f.send(http.MethodPost, "/v3/kv/put", `{"key":"YQ=="}`, "Grpc-Timeout", "1n").want(t, 504, `"code":4`)
 	f.send(http.MethodPost, "/v3/kv/put", `{"key":"YQ=="}`, "Grpc-Timeout", "soon").want(t, 400, `invalid grpc-timeout`)
 	f.send(http.MethodPost, "/v3/kv/put", `{"key":"YQ=="}`, "Grpc-Metadata-Hasleader", "true").want(t, 200, `"header"`)
 }

@@ -103,6 +103,9 @@ func (l *local) Invoke(ctx context.Context, method string, ask, reply any, _ ...
 		return rpctypes.ErrGRPCStopped
 	}
 	defer l.running.Done()
+	if err := ctx.Err(); err != nil {
+		return toStatus(err)
+	}
 	if err := l.measure(ask); err != nil {
 		return err
 	}
