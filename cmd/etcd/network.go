@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/config"
+	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/tlsconf"
 	"keelson/internal/replica/peer"
@@ -24,11 +25,14 @@ type network struct {
 	transport *peer.Transport
 }
 
-func newNetwork(cfg *config.Config, log *zap.Logger, r prometheus.Registerer, secrets *tlsconf.Material) *network {
+func newNetwork(cfg *config.Config, log *zap.Logger, r prometheus.Registerer, secrets *tlsconf.Material, traffic *v2http.Traffic) *network {
 	o := peer.Options{
 		PeerURLs: cfg.Cluster.AdvertisePeer.StringSlice(), DialTimeout: dialGrace + cfg.Raft.Election,
 		ReadTimeout: cfg.Listen.PeerRead, WriteTimeout: cfg.Listen.PeerWrite, Clock: clock.System, Logger: log,
 		TLS: secrets.Client, Observe: observePeers(r),
+	}
+	if cfg.V2.Enable {
+		o.Observe = traffic.Beside(o.Observe)
 	}
 	return &network{Caller: peer.NewCaller(o), options: o}
 }

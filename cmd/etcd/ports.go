@@ -19,6 +19,7 @@ import (
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/jsonapi"
 	"keelson/internal/edge/rpc"
+	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
 	"keelson/internal/kit/tlsconf"
@@ -110,6 +111,7 @@ type front struct {
 	health         *health.Edge
 	json           *jsonapi.Edge // nil where it is switched off
 	web            http.Handler  // what the client ports serve but gRPC
+	v2             *v2http.Edge // nil without --enable-v2
 	peerWrite      time.Duration
 	clients, peers group
 	// failed gets the first error of a listener that ended by itself.
@@ -126,7 +128,7 @@ type group struct {
 	splits  []*listen.Split
 }
 
-func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry, t *materials) (*front, error) {
+func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *prometheus.Registry, t *materials, traffic *v2http.Traffic) (*front, error) {
 	o := rpcOptions(cfg, log, r)
 	o.GRPC = t.securely(o.GRPC)
 	f := &front{
@@ -136,7 +138,7 @@ func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *promethe
 	f.rpc.SetServing(false)
 	r.MustRegister(f.health.Collectors()...)
 	f.ctx, f.end = context.WithCancel(context.Background())
-	routes, err := f.routes(cfg, m)
+	routes, err := f.routes(cfg, m, traffic)
 	if err != nil {
 		return nil, err
 	}
@@ -145,9 +147,13 @@ func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *promethe
 }
 
 // routes gives each edge its paths on the client ports.
-func (f *front) routes(cfg *config.Config, m *server.Member) (http.Handler, error) {
+func (f *front) routes(cfg *config.Config, m *server.Member, traffic *v2http.Traffic) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", f.health.Client())
+	if cfg.V2.Enable {
+		f.v2 = v2http.New(m, v2Options(cfg, f.log, traffic))
+		mux.Handle("/v2/", f.v2.Handler())
+	}
 	if !cfg.Listen.Gateway {
 		return mux, nil
 	}
@@ -285,6 +291,9 @@ func (f *front) stopClients() {
 	f.rpc.SetServing(false)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	if f.v2 != nil {
+		f.v2.Close()
+	}
 	drained := make(chan struct{})
 	go func() {
 		f.rpc.GracefulStop()

@@ -17,9 +17,11 @@ import (
 	"keelson/internal/config"
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/rpc"
+	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/release"
 	"keelson/internal/server"
+	"keelson/internal/state/v2tree"
 )
 
 const (
@@ -50,7 +52,8 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	}
 	seen := newObserved()
 	seen.registry.MustRegister(newExpiries(secrets))
-	network := newNetwork(cfg, log, seen.registry, secrets.peer)
+	traffic := new(v2http.Traffic)
+	network := newNetwork(cfg, log, seen.registry, secrets.peer, traffic)
 	m, err := build(cfg, server.Deps{
 		FS: disk(), Clock: clock.System, Logger: log,
 		Network: network.connect, Caller: network, Observe: seen.observer(),
@@ -59,7 +62,7 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 		return err
 	}
 	seen.register(m, cfg)
-	f, err := newFront(cfg, log, m, seen.registry, secrets)
+	f, err := newFront(cfg, log, m, seen.registry, secrets, traffic)
 	if err != nil {
 		return err
 	}
@@ -212,6 +215,13 @@ func orNever(d time.Duration) time.Duration {
 func healthOptions(cfg *config.Config, log *zap.Logger, r *prometheus.Registry) health.Options {
 	return health.Options{
 		Timeout: requestGrace + 2*cfg.Raft.Election, Registry: r, Pprof: cfg.Monitoring.Pprof, Logger: log,
+	}
+}
+
+func v2Options(cfg *config.Config, log *zap.Logger, traffic *v2http.Traffic) v2http.Options {
+	return v2http.Options{
+		Prefix: v2tree.At(cfg.V2.Prefix), Timeout: requestGrace + 2*cfg.Raft.Election, ClientCertAuth: cfg.Security.Client.CertAuth,
+		Name: cfg.Member.Name, Clock: clock.System, Logger: log, Traffic: traffic,
 	}
 }
 

@@ -28,6 +28,7 @@ type Config struct {
 	Compaction Compaction
 	Checks     Checks
 	Security   Security
+	V2         V2
 	// Gates holds every feature gate by its name, with the value that counts.
 	Gates map[string]bool
 }
@@ -149,6 +150,13 @@ type Auth struct {
 	TokenTTL time.Duration
 	// BcryptCost is the cost of a password's hash.
 	BcryptCost uint
+}
+
+// V2 says whether and where the v2 API is served.
+type V2 struct {
+	Enable bool
+	// Prefix is where v2's data lives among the keys; all members must have the same.
+	Prefix string
 }
 
 // KeepAlive holds the pings of a gRPC connection.

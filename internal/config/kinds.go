@@ -91,6 +91,14 @@ const secondsMax = 100 * 365 * 24 * 3600
 
 func parseText(s string) (string, error) { return s, nil }
 
+// parsePrefix takes a prefix that no user's own key is likely to have.
+func parsePrefix(s string) (string, error) {
+	if strings.Trim(s, "/") == "" {
+		return "", errors.New("must have a name in it, such as /_v2/: all of the user's own keys would be below it")
+	}
+	return s, nil
+}
+
 func parseBool(s string) (bool, error) {
 	v, err := strconv.ParseBool(s)
 	if err != nil {

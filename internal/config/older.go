@@ -19,8 +19,7 @@ const retired = "it tuned the v2 proxy, which is gone; remove it"
 
 func olders() []older {
 	rows := []older{
-		{flag: "enable-v2", byDefault: "false", later: laterV2, kind: checked(parseBool)},
-		{flag: "experimental-enable-v2v3", byDefault: "", later: laterV2, kind: checked(parseText)},
+		{flag: "experimental-enable-v2v3", byDefault: "", later: laterV2V3, kind: checked(parseText)},
 		{flag: "proxy", byDefault: "off", kind: checked(parseProxy), warning: retired},
 		{flag: "proxy-failure-wait", byDefault: "5000", kind: checked(parseSize), warning: retired},
 		{flag: "proxy-refresh-interval", byDefault: "30000", kind: checked(parseSize), warning: retired},

@@ -39,7 +39,7 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterV2        = "the v2 API"
+	laterV2V3      = "the experiment of a v2 store above v3 (--enable-v2 and --v2-prefix are that, with keys laid out another way)"
 	laterDiscovery = "discovery"
 	laterTracing   = "distributed tracing"
 )
@@ -248,6 +248,11 @@ func featureRows() []Row {
 		{Section: features, Flag: "max-cluster-version", Default: "", Help: "3.6 or 3.7: how far this member, when it leads, raises the cluster version; without it, to the lowest version of all members. " +
 			"A cluster held at 3.6 keeps directories that etcd 3.6 opens; one that is at 3.7 already goes back by `etcdctl downgrade enable 3.6`. Give all members the same.",
 			kind: into(oneOf("", "3.6", "3.7"), func(c *Config) *string { return &c.Cluster.MaxVersion })},
+		{Section: features, Flag: "enable-v2", Default: "false", Help: "Serve the v2 API on the client URLs, as a view of the keys below --v2-prefix.",
+			Deprecated: "--enable-v2 serves an API that etcd no longer has: move clients to v3 (etcdctl migrate takes their keys along)",
+			kind:       into(parseBool, func(c *Config) *bool { return &c.V2.Enable })},
+		{Section: features, Flag: "v2-prefix", Default: "/_v2/", Help: "The keys under which the v2 API keeps its data. Give all members the same; data under another one is not moved.",
+			kind: into(parsePrefix, func(c *Config) *string { return &c.V2.Prefix })},
 		{Section: unsafe, Flag: "force-new-cluster", Default: "false", Help: "Start as the only member of a new cluster with the old data.",
 			kind: into(parseBool, func(c *Config) *bool { return &c.Cluster.ForceNew })},
 		{Section: unsafe, Flag: "unsafe-no-fsync", Default: "false", Help: "Do not wait for the disk. A crash loses acknowledged writes.",

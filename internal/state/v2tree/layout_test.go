@@ -46,15 +46,15 @@ func TestKeys(t *testing.T) {
 }
 
 func TestNodeBytes(t *testing.T) {
-	n := Node{Action: Update, Dir: true, Created: 300, Expiry: 1, Value: "x"}
-	if got, want := n.Encode(), []byte{2, 7, 3, 0xac, 2, 1, 'x'}; !bytes.Equal(got, want) {
+	n := Node{Action: Update, Dir: true, Created: 300, Expiry: 1, Modified: 5, Value: "x"}
+	if got, want := n.Encode(), []byte{2, 39, 3, 0xac, 2, 1, 5, 'x'}; !bytes.Equal(got, want) {
 		t.Errorf("%v, not %v: the layout is on disks", got, want)
 	}
 	if got, want := (Node{Action: Set, Value: "x"}).Encode(), []byte{2, 0, 1, 'x'}; !bytes.Equal(got, want) {
 		t.Errorf("%v, not %v: the layout is on disks", got, want)
 	}
-	if got, err := Decode([]byte{2, 0, 1, 'x'}, 9); err != nil || got.Created != 9 {
-		t.Errorf("%+v, %v: a node without a created index was created when it was written", got, err)
+	if got, err := Decode([]byte{2, 0, 1, 'x'}, 9); err != nil || got.Created != 9 || got.Modified != 9 {
+		t.Errorf("%+v, %v: a node without indexes was created when it was written", got, err)
 	}
 	r := Removal{Action: Delete, Dir: true, Created: 300, Path: "/a"}
 	if got, want := r.Encode(), []byte{2, 1, 5, 0xac, 2, '/', 'a'}; !bytes.Equal(got, want) {
@@ -63,7 +63,7 @@ func TestNodeBytes(t *testing.T) {
 }
 
 func TestNotANode(t *testing.T) {
-	for _, b := range []string{"", "x", "\x02", "\x02\x00", "\x02\x00\x00", "\x02\x20\x01", "\x02\x00\x05", "\x02\x04\x01", "\x02\x02\x01\x00", "\x02\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
+	for _, b := range []string{"", "x", "\x02", "\x02\x00", "\x02\x00\x00", "\x02\x40\x01", "\x02\x00\x05", "\x02\x04\x01", "\x02\x20\x01", "\x02\x02\x01\x00", "\x02\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
 		if n, err := Decode([]byte(b), 1); !errors.Is(err, ErrFormat) {
 			t.Errorf("%q is %+v, %v", b, n, err)
 		}
@@ -74,7 +74,7 @@ func TestNotANode(t *testing.T) {
 }
 
 func FuzzNode(f *testing.F) {
-	f.Add([]byte{2, 7, 3, 0xac, 2, 1, 'x'}, int64(4))
+	f.Add([]byte{2, 39, 3, 0xac, 2, 1, 5, 'x'}, int64(4))
 	f.Add([]byte{2, 0, 1}, int64(math.MaxInt64))
 	f.Fuzz(func(t *testing.T, b []byte, mod int64) {
 		if mod <= 0 {
@@ -85,7 +85,7 @@ func FuzzNode(f *testing.F) {
 			return
 		}
 		// The same bytes need not come back (a number may be written longer than needed), but the same node does.
-		if back, err := Decode(n.Encode(), mod); n.Created > 0 && (err != nil || back != n) {
+		if back, err := Decode(n.Encode(), mod); n.Created > 0 && n.Modified > 0 && (err != nil || back != n) {
 			t.Errorf("%v is %+v, and back %+v, %v", b, n, back, err)
 		}
 	})

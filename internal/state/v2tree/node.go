@@ -13,7 +13,8 @@ const (
 	flagCreated  = 4
 	flagImplicit = 8
 	flagRefresh  = 16
-	flagsKnown   = flagDir | flagExpiry | flagCreated | flagImplicit | flagRefresh
+	flagModified = 32
+	flagsKnown   = flagDir | flagExpiry | flagCreated | flagImplicit | flagRefresh | flagModified
 )
 
 // format is byte 0 of everything that this package writes.
@@ -66,6 +67,9 @@ type Node struct {
 	Refresh bool
 	// Created is the created index; 0 means the revision that wrote the node.
 	Created uint64
+	// Modified is the modified index where that is not the revision that wrote the node; 0 means that it is. As in 3.4, a
+	// directory keeps the index that it had when its expiry is changed.
+	Modified uint64
 	// Expiry is when the node ends, in nanoseconds since 1970; 0 for never. Times before 1970 are no expiries.
 	Expiry int64
 	Value  string
@@ -79,22 +83,26 @@ func (n Node) Encode() []byte {
 		set bool
 	}{
 		{flagDir, n.Dir}, {flagExpiry, n.Expiry > 0}, {flagCreated, n.Created > 0}, {flagImplicit, n.Implicit}, {flagRefresh, n.Refresh},
+		{flagModified, n.Modified > 0},
 	} {
 		if f.set {
 			flags |= f.bit
 		}
 	}
-	b := append(make([]byte, 0, headerBytes+2*binary.MaxVarintLen64+len(n.Value)), format, flags, byte(n.Action))
+	b := append(make([]byte, 0, headerBytes+3*binary.MaxVarintLen64+len(n.Value)), format, flags, byte(n.Action))
 	if n.Created > 0 {
 		b = binary.AppendUvarint(b, n.Created)
 	}
 	if n.Expiry > 0 {
 		b = binary.AppendUvarint(b, uint64(n.Expiry))
 	}
+	if n.Modified > 0 {
+		b = binary.AppendUvarint(b, n.Modified)
+	}
 	return append(b, n.Value...)
 }
 
-// Decode reads the value of a node's key, written at revision mod; Created is always filled in.
+// Decode reads the value of a node's key, written at revision mod; Created and Modified are always filled in.
 func Decode(value []byte, mod int64) (Node, error) {
 	if len(value) < headerBytes || value[0] != format {
 		return Node{}, fmt.Errorf("%w: no header", ErrFormat)
@@ -108,7 +116,7 @@ func Decode(value []byte, mod int64) (Node, error) {
 	}
 	n.Dir, n.Implicit, n.Refresh = flags&flagDir != 0, flags&flagImplicit != 0, flags&flagRefresh != 0
 	rest := value[headerBytes:]
-	n.Created = uint64(mod)
+	n.Created, n.Modified = uint64(mod), uint64(mod)
 	if flags&flagCreated != 0 {
 		if n.Created, rest = uvarint(rest); rest == nil {
 			return Node{}, fmt.Errorf("%w: created index", ErrFormat)
@@ -121,6 +129,11 @@ func Decode(value []byte, mod int64) (Node, error) {
 		}
 		n.Expiry = int64(at)
 	}
+	if flags&flagModified != 0 {
+		if n.Modified, rest = uvarint(rest); rest == nil {
+			return Node{}, fmt.Errorf("%w: modified index", ErrFormat)
+		}
+	}
 	n.Value = string(rest)
 	return n, nil
 }
@@ -129,7 +142,7 @@ func Decode(value []byte, mod int64) (Node, error) {
 func Read(value []byte, mod int64) Node {
 	n, err := Decode(value, mod)
 	if err != nil {
-		return Node{Action: Set, Created: uint64(mod), Value: string(value)}
+		return Node{Action: Set, Created: uint64(mod), Modified: uint64(mod), Value: string(value)}
 	}
 	return n
 }

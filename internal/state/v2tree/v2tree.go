@@ -15,16 +15,18 @@
 // A directory is a marker key with flagDir. A node exists if its key does and the markers of all directories above it: when
 // a directory expires its marker goes, and with it all below, which the transaction that makes the path again sweeps.
 //
-// The v2 index is the v3 revision: each change is one transaction, so one revision, and a node's modifiedIndex is the
-// mod_revision of its key.
+// The v2 index is the v3 revision: each change is one transaction, so one revision. A node's modifiedIndex is the mod_revision
+// of its key, but for directories whose expiry was changed.
 //
 // A node's value is a header and what the user wrote:
 //
 //	byte 0     format, 0x02
-//	byte 1     flags: 1 directory, 2 has an expiry, 4 has a created index, 8 made for what is below it, 16 refreshed
+//	byte 1     flags: 1 directory, 2 has an expiry, 4 has a created index, 8 made for what is below it, 16 refreshed,
+//	           32 has a modified index
 //	byte 2     the action that wrote it: 1 set, 2 create, 3 update, 4 compareAndSwap
 //	uvarint    with flag 4: the created index; without, the node was created by the change that wrote it
 //	uvarint    with flag 2: the expiry, in nanoseconds since 1970
+//	uvarint    with flag 32: the modified index; without, the node was modified by the change that wrote it
 //	the rest   the value
 //
 // A key with an expiry is attached to a lease of its own: the lease's end deletes it.
