@@ -96,6 +96,9 @@ func (p *Plan) Event(rev int64, now time.Time) *Event {
 // Plan decides what a request does to the tree. The error is an *Error where the request is refused, else the view's.
 func (t Tree) Plan(r Request) (*Plan, error) {
 	a := r.Action()
+	if r.Path == "/" && a == CompareAndDelete {
+		return nil, t.refuse(NotFile, "") // 3.4 does not look whether it is the root here
+	}
 	if r.Path == "/" && !r.InOrder {
 		return nil, t.refuse(RootReadOnly, "/")
 	}
