@@ -547,7 +547,7 @@ func TestFromV2Transformer(t *testing.T) {
 	const want = `/t/a=1 ttl 0 3,102 v1
 /b=2 ttl 50 3,103 v1 lease 7632000000000003
 /t/d/c=3 ttl 0 3,104 v1
-/t/=dir 3,150 v1
+/t/=dir 3,152 v1
 /t/d=dir 3,154 v1
 lease 7632000000000003 for 50
 at 154`

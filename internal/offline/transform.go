@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/exec"
 	"time"
 
 	"keelson/internal/kit/wire"
+	"keelson/internal/state/v2store"
 )
 
 // A transformer reads nodes on its standard input and writes keys to its standard output, as 3.4's does:
@@ -52,7 +54,7 @@ func (d *v2dir) transform(nodes []v2node) (_ []wire.KeyValue, err error) {
 		return nil, fmt.Errorf("--transformer: %w", err)
 	}
 	fed := make(chan error, 1)
-	go func() { fed <- errors.Join(writeNodes(in, nodes, d.Clock.Now()), in.Close()) }()
+	go func() { fed <- errors.Join(writeNodes(in, d.root(), nodes, d.Clock.Now()), in.Close()) }()
 	kvs, err := readKeys(out)
 	if err != nil {
 		_ = cmd.Process.Kill() // it may go on for ever otherwise
@@ -68,8 +70,14 @@ func (d *v2dir) transform(nodes []v2node) (_ []wire.KeyValue, err error) {
 	return kvs, nil
 }
 
+// root is the node that comes first; Keelson's has no index.
+func (d *v2dir) root() nodeJSON {
+	n, _ := d.tree.Get(v2store.Keys)
+	return nodeJSON{Key: "/", Dir: true, ModifiedIndex: n.Modified, CreatedIndex: n.Created}
+}
+
 // writeNodes feeds the root and the nodes.
-func writeNodes(w io.Writer, nodes []v2node, now time.Time) error {
+func writeNodes(w io.Writer, root nodeJSON, nodes []v2node, now time.Time) error {
 	var b bytes.Buffer
 	put := func(n nodeJSON) error {
 		one, err := json.Marshal(n)
@@ -83,7 +91,7 @@ func writeNodes(w io.Writer, nodes []v2node, now time.Time) error {
 		_, err = b.WriteTo(w)
 		return err
 	}
-	if err := put(nodeJSON{Key: "/", Dir: true}); err != nil {
+	if err := put(root); err != nil {
 		return err
 	}
 	for i := range nodes {
@@ -94,7 +102,7 @@ func writeNodes(w io.Writer, nodes []v2node, now time.Time) error {
 		}
 		if !n.Expires.IsZero() {
 			at := n.Expires.UTC()
-			j.Expiration, j.TTL = &at, ttl(at, now)
+			j.Expiration, j.TTL = &at, int64(math.Ceil(at.Sub(now).Seconds())) // less than 1 where it has expired
 		}
 		if err := put(j); err != nil {
 			return err

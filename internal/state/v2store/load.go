@@ -47,14 +47,11 @@ func (s *Store) take(parent *node, name string, from *stored) error {
 	if from == nil || name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
 		return fmt.Errorf("%w: a node named %q below %s", ErrNotStore, name, parent.path())
 	}
-	n := parent.children[name] // one of those that New makes
-	if n == nil || from.Children == nil {
-		n = &node{value: from.Value, created: from.CreatedIndex, modified: from.ModifiedIndex, expires: from.ExpireTime}
-		if from.Children != nil {
-			n.value, n.children = "", map[string]*node{}
-		}
-		s.add(parent, name, n)
+	n := &node{value: from.Value, created: from.CreatedIndex, modified: from.ModifiedIndex, expires: from.ExpireTime}
+	if from.Children != nil {
+		n.value, n.children = "", map[string]*node{}
 	}
+	s.add(parent, name, n)
 	for name, c := range from.Children {
 		if err := s.take(n, name, c); err != nil {
 			return err

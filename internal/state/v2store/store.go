@@ -68,11 +68,7 @@ type Store struct {
 
 // New gives the tree of a member that has never run.
 func New() *Store {
-	s := &Store{root: &node{children: map[string]*node{}}}
-	for _, name := range []string{Cluster, Keys} {
-		s.add(s.root, name[1:], &node{children: map[string]*node{}})
-	}
-	return s
+	return &Store{root: &node{children: map[string]*node{}}}
 }
 
 // Index counts the changes so far.
@@ -289,6 +285,19 @@ type Node struct {
 	Expires time.Time
 }
 
+// Get gives the node at p; ok is false where there is none.
+func (s *Store) Get(p string) (_ Node, ok bool) {
+	n, err := s.find(clean(p))
+	if err != nil {
+		return Node{}, false
+	}
+	return n.show(clean(p)), true
+}
+
+func (n *node) show(at string) Node {
+	return Node{Path: at, Dir: n.dir(), Value: n.value, Created: n.created, Modified: n.modified, Expires: n.expires}
+}
+
 // Walk shows the nodes below the directory at p, parents first, siblings by name. Paths are given as if p were the root. It
 // stops at the first error of f.
 func (s *Store) Walk(p string, f func(Node) error) error {
@@ -308,7 +317,7 @@ func (n *node) walk(at string, f func(Node) error) error {
 	for _, name := range names {
 		c := n.children[name]
 		p := at + "/" + name
-		if err := f(Node{Path: p, Dir: c.dir(), Value: c.value, Created: c.created, Modified: c.modified, Expires: c.expires}); err != nil {
+		if err := f(c.show(p)); err != nil {
 			return err
 		}
 		if err := c.walk(p, f); err != nil {
