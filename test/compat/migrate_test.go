@@ -84,12 +84,12 @@ func v2history(t testing.TB, m *process.Member, r *rand.Rand, n int) {
 
 // v2node is a node as the v2 API shows it.
 type v2node struct {
-	Key           string
-	Value         string
-	Dir           bool
-	TTL           int64
-	Expiration    *time.Time
-	Nodes         []v2node
+	Key        string
+	Value      string
+	Dir        bool
+	TTL        int64
+	Expiration *time.Time
+	Nodes      []v2node
 }
 
 // v2tree reads the whole tree.
