@@ -111,7 +111,7 @@ type front struct {
 	health         *health.Edge
 	json           *jsonapi.Edge // nil where it is switched off
 	web            http.Handler  // what the client ports serve but gRPC
-	v2             *v2http.Edge // nil without --enable-v2
+	v2             *v2http.Edge  // nil without --enable-v2
 	peerWrite      time.Duration
 	clients, peers group
 	// failed gets the first error of a listener that ended by itself.
