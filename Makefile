@@ -3,7 +3,7 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint vuln bench compat e2e sim cluster check peers rootfs image
+.PHONY: build test race lint vuln bench compat compat-v2 e2e sim cluster check peers rootfs image
 
 # Static binaries in bin/.
 build:
@@ -39,8 +39,22 @@ vuln: bin/.tools/govulncheck
 bin/.tools/govulncheck: tools/go.mod tools/go.sum
 	cd tools && $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
 
-# Real etcd, each minor version built as a tool of its own module, to compare with.
-peers: bin/peers/etcd37/etcd bin/peers/etcd36/etcd bin/peers/etcd35/etcd
+# Real etcd, each minor version built as a tool of its own module, to compare with. 3.4, the last one with the v2 API, is
+# Debian's.
+peers: bin/peers/etcd37/etcd bin/peers/etcd36/etcd bin/peers/etcd35/etcd bin/peers/etcd34/etcd
+
+bin/peers/etcd34/etcd:
+	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || { \
+		echo "etcd 3.4 comes from Debian's packages etcd-server and etcd-client: make peers on Debian 12, or put its etcd and etcdctl into $(@D)" >&2; exit 1; }
+	mkdir -p $(@D)/deb
+	cd $(@D)/deb && apt-get download etcd-server etcd-client || { \
+		echo "no packages etcd-server and etcd-client: run apt-get update first, or put etcd 3.4 into $(@D)" >&2; exit 1; }
+	cd $(@D)/deb && for package in *.deb; do dpkg -x $$package . || exit 1; done
+	$(@D)/deb/usr/bin/etcd --version | grep -q 'etcd Version: 3\.4\.' || { \
+		echo "Debian's etcd is not 3.4 here, which is the last one with the v2 API: put etcd 3.4 into $(@D)" >&2; exit 1; }
+	cp $(@D)/deb/usr/bin/etcdctl $(@D)/deb/usr/bin/etcd $(@D)/
+	rm -r $(@D)/deb
+
 bin/peers/%/etcd: test/peers/%/go.mod
 	mkdir -p $(@D)
 	cd test/peers/$* && for tool in etcdctl etcdutl; do ! grep -q "go.etcd.io/etcd/$$tool/v3 v" go.mod || \
@@ -57,6 +71,10 @@ e2e: build
 # Directories, calls and clusters, with the real etcd beside it.
 compat: build peers
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
+
+# 1,000 programs of the v2 API beside etcd 3.4: five minutes. A failing one says how to replay it.
+compat-v2: build peers
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers KEELSON_LONG=1 $(GO) test -count=1 -timeout 30m -run TestV2 -v ./test/compat
 
 # Keelson and etcd in turn, on this machine: rates, latencies, CPU an operation, ratios.
 bench: build peers

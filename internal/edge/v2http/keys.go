@@ -41,7 +41,11 @@ func (e *Edge) keys(w http.ResponseWriter, r *http.Request) {
 	}
 	// As in 3.4, who asks for a quorum does not wait.
 	if q.wait && !q.quorum {
-		e.wait(w, r, auth.With(r.Context(), auth.From(caller)), q)
+		waiting := r.Context()
+		if c := auth.From(caller); c != nil {
+			waiting = auth.With(waiting, c)
+		}
+		e.wait(w, r, waiting, q)
 		return
 	}
 	var ev *v2tree.Event
