@@ -152,7 +152,9 @@ func (f *front) routes(cfg *config.Config, m *server.Member, traffic *v2http.Tra
 	mux.Handle("/", f.health.Client())
 	if cfg.V2.Enable {
 		f.v2 = v2http.New(m, v2Options(cfg, f.log, traffic))
-		mux.Handle("/v2/", f.v2.Handler())
+		v2 := f.v2.Handler()
+		mux.Handle("/v2/", v2)
+		mux.Handle("/v2", v2) // a mux would send it on to /v2/
 	}
 	if !cfg.Listen.Gateway {
 		return mux, nil
