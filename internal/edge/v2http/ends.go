@@ -12,19 +12,21 @@ import (
 
 	"keelson/internal/state/auth"
 	"keelson/internal/state/lease"
+	"keelson/internal/state/v2tree"
 )
 
 const (
-	// endsMax bounds the leases that this member remembers to end: 100,000 x 32 B. Those past it end on their own, some
+	// endsMax bounds the leases that this member remembers to end: 100,000 x 64 B and a path. Those past it end on their own, some
 	// seconds late.
 	endsMax = 100_000
 	// revokesMax is how many are ended at once.
 	revokesMax = 32
 )
 
-// ends revokes leases: those of nodes when the nodes expire, since v3's own leases last for at least some seconds and are
-// looked after in whole ones, and those that no node uses any more. It is an improvement alone: what this member forgets, by
-// a crash or for want of a leader, ends as every lease does. One goroutine, which close joins.
+// ends ends what this member wrote when its time has come: v3's own leases last for at least some seconds, are looked after in
+// whole ones, and end a directory without what is below it. It revokes leases that no node uses any more, and deletes what
+// directories left whose lease did end. What this member forgets, by a crash or for want of a leader, ends as every lease does.
+// Its goroutines are joined by close.
 type ends struct {
 	member  Keys
 	options Options
@@ -37,11 +39,15 @@ type ends struct {
 	running sync.WaitGroup
 }
 
-// due is one lease to revoke. freed: only if no key is attached to it.
+// due is something to do at a time: a lease to revoke, or a directory to end first.
 type due struct {
 	at    int64 // nanoseconds since 1970
-	lease int64
+	lease int64 // 0: none
+	// freed: the lease is revoked only if no key is attached to it.
 	freed bool
+	// dir is the path of a directory, mod the revision that wrote it; 0: its lease has ended, and what it left is to go.
+	dir string
+	mod int64
 }
 
 func newEnds(m Keys, o Options) *ends {
@@ -56,8 +62,16 @@ func (x *ends) close() {
 	x.running.Wait()
 }
 
-// at has a lease end at a time.
+// at has a node's lease end at a time.
 func (x *ends) at(expiry, id int64) { x.add(due{at: expiry, lease: id}) }
+
+// dirAt has a directory end at a time, with its lease.
+func (x *ends) dirAt(expiry, id int64, dir string, mod int64) {
+	x.add(due{at: expiry, lease: id, freed: true, dir: dir, mod: mod})
+}
+
+// left has deleted what a directory left.
+func (x *ends) left(dir string) { x.add(due{dir: dir}) }
 
 // now has a lease end that is of no use any more; 0 is none.
 func (x *ends) now(id int64) {
@@ -89,7 +103,7 @@ func (x *ends) run(ctx context.Context) {
 				return
 			}
 			x.running.Go(func() {
-				x.revoke(ctx, d)
+				x.end(ctx, d)
 				<-room
 			})
 			continue
@@ -122,16 +136,35 @@ func (x *ends) next() (due, time.Duration) {
 	return heap.Pop(&x.due).(due), 0
 }
 
-func (x *ends) revoke(ctx context.Context, d due) {
-	if d.freed && x.member.LeaseUsed(d.lease) {
-		return // somebody attached other keys to it
-	}
+func (x *ends) end(ctx context.Context, d due) {
 	ctx, cancel := context.WithTimeout(ctx, x.options.Timeout)
 	defer cancel()
-	_, err := x.member.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: d.lease})
+	err := x.endDir(ctx, d)
+	if err == nil && d.lease != 0 && !(d.freed && x.member.LeaseUsed(d.lease)) {
+		_, err = x.member.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: d.lease})
+	}
 	if err != nil && !errors.Is(err, lease.ErrNotFound) && ctx.Err() == nil {
 		x.options.Logger.Info("a lease of the v2 API is left to end by itself", zap.Int64("lease", d.lease), zap.Error(err))
 	}
+}
+
+func (x *ends) endDir(ctx context.Context, d due) error {
+	if d.dir == "" {
+		return nil
+	}
+	txn, any := x.options.Prefix.Expiry(d.dir, d.mod), true
+	if d.mod == 0 {
+		var err error
+		t := v2tree.Tree{Prefix: x.options.Prefix, View: view{ctx, x.member.View()}}
+		if txn, any, err = t.Leftovers(d.dir); err != nil {
+			return err
+		}
+	}
+	if !any {
+		return nil
+	}
+	_, err := x.member.Txn(ctx, txn)
+	return err
 }
 
 // dueHeap is container/heap's: the first is the one that is due first.

@@ -31,6 +31,7 @@ type hub struct {
 	member  Keys
 	options Options
 	stats   *stats
+	ends    *ends
 	stream  *watch.Stream
 
 	mu sync.Mutex // guards the rest
@@ -57,9 +58,9 @@ type waiter struct {
 	events            chan *v2tree.Event
 }
 
-func newHub(m Keys, o Options, s *stats) *hub {
+func newHub(m Keys, o Options, s *stats, x *ends) *hub {
 	ctx, stop := context.WithCancel(context.Background())
-	h := &hub{member: m, options: o, stats: s, news: make(chan struct{}), ended: make(chan struct{}), waiters: map[string][]*waiter{}, stop: stop}
+	h := &hub{member: m, options: o, stats: s, ends: x, news: make(chan struct{}), ended: make(chan struct{}), waiters: map[string][]*waiter{}, stop: stop}
 	h.stream = m.Watch().NewStream(func() wire.Header { return wire.Header{} })
 	v := m.View()
 	h.follow(max(v.Rev()-historyRevs, v.CompactRev())+1, max(v.CompactRev(), 0))
@@ -180,7 +181,10 @@ func (h *hub) happened(ctx context.Context, changes []v2tree.Change) {
 				continue
 			}
 			h.stats.expired.Add(1)
-			x.Deleted = append(x.Deleted, h.expiredBelow(ctx, x)...)
+			if x.Node.Dir {
+				x.Deleted = append(x.Deleted, h.expiredBelow(ctx, x)...)
+				h.ends.left(x.Node.Key)
+			}
 		}
 		h.mu.Lock()
 		h.publish(x)
@@ -204,10 +208,10 @@ func (h *hub) lived(ctx context.Context, clean string, rev int64) bool {
 	return ok || err != nil
 }
 
-// expiredBelow gives what of the watched paths went with an expired directory.
+// expiredBelow gives what of the watched paths went with a directory whose lease ended.
 func (h *hub) expiredBelow(ctx context.Context, x v2tree.Happening) []string {
-	if x.PrevNode == nil || !x.PrevNode.Dir {
-		return nil
+	if len(x.Deleted) > 1 {
+		return nil // the keys went too
 	}
 	h.mu.Lock()
 	var watched []string

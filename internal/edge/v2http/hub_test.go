@@ -117,6 +117,38 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// A directory that ends by its lease alone, since the member that wrote it has forgotten it, leaves nothing: who watches below
+// it is told once, and its keys are deleted.
+func TestExpiryByLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, nil)
+		p.ask("PUT", "/v2/keys/d", "ttl=1&dir=true")
+		p.ask("PUT", "/v2/keys/d/sub/x", "value=y")
+		p.ask("POST", "/v2/keys/d/queue", "value=y")
+		p.ask("PUT", "/v2/keys/k", "ttl=1")
+		p.edge.Close()
+		p.serve(nil)
+		w := &waiter{path: "/d/sub/x", stream: true, since: 6, events: make(chan *v2tree.Event, eventsWaiting)}
+		other := &waiter{path: "/d/nothing", stream: true, since: 6, events: make(chan *v2tree.Event, eventsWaiting)}
+		for _, x := range []*waiter{w, other} {
+			if e, err := p.edge.hub.add(x, 5); e != nil || err != nil {
+				t.Fatalf("%v, %v", e, err)
+			}
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if len(w.events) != 1 || len(other.events) != 0 {
+			t.Errorf("below the directory %d events were told, and %d of what was not there", len(w.events), len(other.events))
+		}
+		p.want(404, `{"errorCode":100,%}`, "GET", "/v2/keys/d", "")
+		p.want(404, `{"errorCode":100,%}`, "GET", "/v2/keys/k", "")
+		r, err := p.member.Range(context.Background(), &pb.RangeRequest{Key: []byte("/_v2/"), RangeEnd: []byte("/_v20")})
+		if err != nil || len(r.KVs) != 0 {
+			t.Errorf("left: %q, %v", r.KVs, err)
+		}
+	})
+}
+
 // Writers at the same time lose nothing, and names in order grow with their indexes.
 func TestWritersAtOnce(t *testing.T) {
 	p := newPlace(t, nil)

@@ -122,8 +122,8 @@ func New(m Member, o Options) *Edge {
 		o.WaitsMax = waitsMaxDefault
 	}
 	e := &Edge{member: m, options: o, turns: turns{waiting: map[string]*turn{}}, began: o.Clock.Now()}
-	e.hub = newHub(m, o, &e.stats)
 	e.ends = newEnds(m, o)
+	e.hub = newHub(m, o, &e.stats, e.ends)
 	return e
 }
 

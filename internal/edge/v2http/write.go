@@ -44,7 +44,7 @@ func (e *Edge) write(ctx context.Context, q *question) (*v2tree.Event, error) {
 	for {
 		resp, err := e.member.Txn(ctx, p.Txn)
 		if err == nil && resp.Succeeded {
-			e.settle(r, p.Freed())
+			e.settle(r, p, resp.Header.Revision)
 			return p.Event(resp.Header.Revision, e.options.Clock.Now()), nil
 		}
 		if err == nil {
@@ -57,12 +57,16 @@ func (e *Edge) write(ctx context.Context, q *question) (*v2tree.Event, error) {
 	}
 }
 
-// settle looks after leases once a change was made: the new one ends when the node does, the old one is of no use any more.
-func (e *Edge) settle(r v2tree.Request, freed int64) {
-	if r.Lease != 0 {
+// settle looks after leases once a change was made: the node ends when it is to, the lease that it had is of no use any more.
+func (e *Edge) settle(r v2tree.Request, p *v2tree.Plan, rev int64) {
+	switch path, dir := p.Writes(); {
+	case r.Lease == 0:
+	case dir:
+		e.ends.dirAt(r.Expiry, r.Lease, path, rev)
+	default:
 		e.ends.at(r.Expiry, r.Lease)
 	}
-	if freed != r.Lease {
+	if freed := p.Freed(); freed != r.Lease {
 		e.ends.now(freed)
 	}
 }

@@ -16,8 +16,8 @@ type Change struct {
 // Happening is one event of v2, and what else who watches must know of it.
 type Happening struct {
 	*Event
-	// Deleted is the paths that a request deleted, the event's own first: who watches one of them is told. Of an expired
-	// directory it is the path of that alone; what was below it is told by Tree.Has, with the directory.
+	// Deleted is the paths of the nodes that went, the event's own first: who watches one of them is told. Where a lease ended
+	// a directory, the keys below it are still there, and are not in it: Tree.Has, at the revision before, tells of them.
 	Deleted []string
 }
 
@@ -40,11 +40,7 @@ func (p Prefix) Happened(changes []Change, now time.Time) []Happening {
 	}
 	puts, ends := p.sorted(changes)
 	if len(puts) == 0 {
-		var all []Happening
-		for _, prev := range ends {
-			all = append(all, Happening{removed(Expire, &prev.place, prev.rev, now), []string{prev.path}})
-		}
-		return all
+		return expired(ends, now)
 	}
 	var all []Happening
 	for _, c := range puts {
@@ -56,6 +52,26 @@ func (p Prefix) Happened(changes []Change, now time.Time) []Happening {
 		}
 		at := &place{path: path, node: Read(c.Value, c.Mod), mod: c.Mod}
 		all = append(all, Happening{Event: written(at, prev, now)})
+	}
+	return all
+}
+
+// expired gives an event for each node that ended, but for what went with its directory.
+func expired(ends []ended, now time.Time) []Happening {
+	var all []Happening
+	of := map[string]int{} // the event that a directory's end is part of
+	for i := range ends {
+		x := &ends[i]
+		n, with := of[parentOf(x.path)]
+		if with {
+			all[n].Deleted = append(all[n].Deleted, x.path)
+		} else {
+			n = len(all)
+			all = append(all, Happening{removed(Expire, &x.place, x.rev, now), []string{x.path}})
+		}
+		if x.node.Dir {
+			of[x.path] = n
+		}
 	}
 	return all
 }

@@ -166,17 +166,58 @@ func (m *model) goes(r Request) []string {
 	return nil
 }
 
-// expire ends a node, or the key of one that went with its directory before.
+// expire ends a node as its lease does, or, a directory, with all below it; sometimes what leases left is deleted.
 func (m *model) expire() error {
-	if all := m.twin.root.ending(); len(all) > 0 {
-		at := all[m.r.IntN(len(all))]
+	all := m.twin.root.ending()
+	if len(all) == 0 {
+		return nil
+	}
+	p := Prefix(DefaultPrefix)
+	at := all[m.r.IntN(len(all))]
+	gone := at.all()
+	want := m.twin.expire(at, m.now)
+	if !at.dir || m.r.IntN(2) == 0 {
 		m.asked = append(m.asked, "expire "+at.path)
-		hs := Prefix(DefaultPrefix).Happened(m.keys.expire(Prefix(DefaultPrefix).Node(at.path)), m.now)
+		hs := p.Happened(m.keys.expire(p.Node(at.path)), m.now)
 		if len(hs) != 1 {
 			return fmt.Errorf("%d events of one expiry", len(hs))
 		}
-		return same(hs[0].Event, m.twin.expire(at, m.now))
+		if m.r.IntN(2) == 0 {
+			if err := m.sweep(at.path); err != nil {
+				return err
+			}
+		}
+		return same(hs[0].Event, want)
 	}
+	m.asked = append(m.asked, "expire whole "+at.path)
+	e, _, _ := m.keys.past[m.keys.rev].Get(p.Node(at.path))
+	changes, ok, err := m.keys.run(p.Expiry(at.path, e.Mod))
+	if err != nil || !ok {
+		return fmt.Errorf("the expiry of a directory: %v, %w", ok, err)
+	}
+	// What an expired directory had left before may go along: it was told of then.
+	hs := p.Happened(changes, m.now)
+	if len(hs) == 0 || !subset(gone, hs[0].Deleted) {
+		return fmt.Errorf("%q went: %+v", gone, hs)
+	}
+	return same(hs[0].Event, want)
+}
+
+func subset(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(p string) bool { return !slices.Contains(all, p) })
+}
+
+// sweep deletes what a directory left. Nobody is told, so the twin only counts up.
+func (m *model) sweep(dir string) error {
+	txn, any, err := m.tree().Leftovers(dir)
+	if err != nil || !any {
+		return err
+	}
+	_, ok, err := m.keys.run(txn)
+	if err != nil || !ok {
+		return fmt.Errorf("sweeping %s: %v, %w", dir, ok, err)
+	}
+	m.twin.index++
 	return nil
 }
 

@@ -162,6 +162,43 @@ func (d *draft) deleteRange(r Range) {
 	d.txn.Success = append(d.txn.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}})
 }
 
+// clear deletes all that is kept of a directory but its marker.
+func (d *draft) clear(dir string) {
+	d.deleteRange(d.prefix.Below(dir))
+	d.delete(d.prefix.Order(dir))
+	d.deleteRange(d.prefix.OrderBelow(dir))
+}
+
+// Expiry is the transaction that ends a directory whose time has come, with all below it in one revision, if it is still the
+// one that revision mod wrote. Without it the directory's lease ends its marker alone.
+func (p Prefix) Expiry(dir string, mod int64) *pb.TxnRequest {
+	d := &draft{prefix: p, txn: &pb.TxnRequest{}}
+	d.expect(p.Node(dir), mod)
+	d.delete(p.Node(dir))
+	d.clear(dir)
+	return d.txn
+}
+
+// Leftovers is the transaction that deletes what a directory left whose lease has ended, unless it was made again. It is
+// no event: the nodes went with the directory.
+func (t Tree) Leftovers(dir string) (txn *pb.TxnRequest, any bool, err error) {
+	at, err := t.get(dir)
+	if err != nil || at != nil {
+		return nil, false, err
+	}
+	left, err := t.View.Scan(t.Prefix.Below(dir), 1)
+	if err != nil || len(left) == 0 {
+		return nil, false, err
+	}
+	d := t.draft()
+	d.expect(t.Prefix.Node(dir), 0)
+	d.clear(dir)
+	return d.txn, true, nil
+}
+
+// Writes is the path of the node that the plan writes, and whether it is a directory.
+func (p *Plan) Writes() (path string, dir bool) { return p.at.path, p.at.node.Dir }
+
 // set makes a node, in the place of a file if there is one.
 func (t Tree) set(r Request) (*Plan, error) {
 	w, err := t.walk(r.Path)
@@ -355,9 +392,7 @@ func (t Tree) remove(r Request, a Action) (*Plan, error) {
 	d.put(t.Prefix.Removed(), Removal{Action: a, Dir: w.at.node.Dir, Created: w.at.node.Created, Path: r.Path}.Encode(), 0)
 	d.delete(key)
 	if w.at.node.Dir {
-		d.deleteRange(t.Prefix.Below(r.Path))
-		d.delete(t.Prefix.Order(r.Path))
-		d.deleteRange(t.Prefix.OrderBelow(r.Path))
+		d.clear(r.Path)
 	}
 	return &Plan{Txn: d.txn, action: a, prev: w.at}, nil
 }
