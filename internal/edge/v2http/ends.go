@@ -23,7 +23,7 @@ const (
 	revokesMax = 32
 )
 
-// ends ends what this member wrote when its time has come: v3's own leases last for at least some seconds, are looked after in
+// ends looks after that what this member wrote ends in time: v3's own leases last for at least some seconds, are looked after in
 // whole ones, and end a directory without what is below it. It revokes leases that no node uses any more, and deletes what
 // directories left whose lease did end. What this member forgets, by a crash or for want of a leader, ends as every lease does.
 // Its goroutines are joined by close.

@@ -130,13 +130,13 @@ func (m *model) compareAnswers(r Request, p *Plan, err error, changes []Change) 
 	switch {
 	case errors.As(err, &got):
 		if refused == nil || *got != *refused {
-			return fmt.Errorf("refused by %+v, not %+v", got, refused)
+			return fmt.Errorf("refused by %s, not %s", shown(got), shown(refused))
 		}
 		return nil
 	case err != nil:
 		return err
 	case refused != nil:
-		return fmt.Errorf("not refused by %+v", refused)
+		return fmt.Errorf("not refused by %s", shown(refused))
 	}
 	if err := same(p.Event(m.keys.rev, m.now), want); err != nil {
 		return fmt.Errorf("the answer: %w", err)
@@ -234,7 +234,7 @@ func (m *model) compareTrees() error {
 	if got, err = m.tree().Get(p, false, m.now); refused != nil {
 		var e *Error
 		if !errors.As(err, &e) || *e != *refused {
-			return fmt.Errorf("reading %s: %v, not %v", p, err, refused)
+			return fmt.Errorf("reading %s: %w, not %s", p, err, shown(refused))
 		}
 		return nil
 	}
@@ -243,6 +243,13 @@ func (m *model) compareTrees() error {
 		child.Nodes = nil
 	}
 	return same(got, &Event{Action: "get", Node: want})
+}
+
+func shown(e *Error) string {
+	if e == nil {
+		return "nobody"
+	}
+	return fmt.Sprintf("%d %s, index %d", e.Code, e.Error(), e.Index)
 }
 
 func same(got, want *Event) error {
