@@ -14,7 +14,7 @@ import (
 	"keelson/test/process"
 )
 
-var v2ProgramsFlag = flag.Int("v2programs", 0, "how many programs TestV2Programs runs; 0: 150, or 1,000 with KEELSON_LONG")
+var v2ProgramsFlag = flag.Int("v2programs", 0, "how many programs TestV2Programs runs; 0: 90, or 1,000 with KEELSON_LONG")
 
 const (
 	// v2Steps is the length of a program.
@@ -32,7 +32,7 @@ const (
 func TestV2Programs(t *testing.T) {
 	programs := *v2ProgramsFlag
 	if programs == 0 {
-		programs = 150
+		programs = 90
 		if os.Getenv("KEELSON_LONG") != "" {
 			programs = 1000
 		}

@@ -84,7 +84,7 @@ func (h *hub) close() {
 func (h *hub) follow(from, compacted int64) {
 	from = max(from, 1)
 	h.mu.Lock()
-	h.seen = from - 1
+	h.saw(from - 1)
 	h.history.reset(uint64(from))
 	if from <= 2 && compacted == 0 {
 		h.history.reset(0) // nothing is older
@@ -150,10 +150,15 @@ func (h *hub) take(ctx context.Context, resp *wire.WatchResponse) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if resp.Header.Revision > h.seen {
-		h.seen = resp.Header.Revision
-		close(h.news)
-		h.news = make(chan struct{})
+		h.saw(resp.Header.Revision)
 	}
+}
+
+// saw tells who waits for it how far history is. The mutex is held.
+func (h *hub) saw(rev int64) {
+	h.seen = rev
+	close(h.news)
+	h.news = make(chan struct{})
 }
 
 // change turns one of v3's events into v2tree's.

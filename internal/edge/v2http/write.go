@@ -13,48 +13,52 @@ import (
 	"keelson/internal/state/v2tree"
 )
 
-// write makes one change. The first plan is made on what this member has: if it is a refusal, the member makes sure that it
-// is up to date before it is believed. A transaction that failed has been applied here, so the view behind it is new enough.
+// write makes one change. It is planned once to find out whether it is refused, and again when its path's turn has come.
 func (e *Edge) write(ctx context.Context, q *question) (*v2tree.Event, error) {
-	release, err := e.turns.take(ctx, q.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
 	r := q.Request
-	p, err := e.plan(ctx, r)
-	if refused(err) {
-		if err := e.member.LinearizableRead(ctx); err != nil {
-			return nil, err
-		}
-		p, err = e.plan(ctx, r)
-	}
-	if err != nil {
+	if _, err := e.decide(ctx, r, false); err != nil {
 		return nil, err
 	}
 	if r.Expires() {
+		var err error
 		if r.Lease, err = e.grant(ctx, r.Expiry); err != nil {
 			return nil, err
 		}
-		if p, err = e.plan(ctx, r); err != nil {
-			e.ends.now(r.Lease)
-			return nil, err
-		}
 	}
-	for {
-		resp, err := e.member.Txn(ctx, p.Txn)
-		if err == nil && resp.Succeeded {
-			e.settle(r, p, resp.Header.Revision)
-			return p.Event(resp.Header.Revision, e.options.Clock.Now()), nil
-		}
-		if err == nil {
-			p, err = e.plan(ctx, r)
-		}
+	release, err := e.turns.take(ctx, r.Path)
+	if err != nil {
+		e.ends.now(r.Lease)
+		return nil, err
+	}
+	defer release()
+	for fresh := false; ; fresh = true {
+		p, err := e.decide(ctx, r, fresh)
 		if err != nil {
 			e.ends.now(r.Lease)
 			return nil, err
 		}
+		resp, err := e.member.Txn(ctx, p.Txn)
+		if err != nil {
+			return nil, err // it may be made yet: its lease stays, and ends by itself
+		}
+		if resp.Succeeded {
+			e.settle(r, p, resp.Header.Revision)
+			return p.Event(resp.Header.Revision, e.options.Clock.Now()), nil
+		}
 	}
+}
+
+// decide plans a change on what this member has. A refusal is believed if the view is fresh: a transaction that failed has been
+// applied here since the request began. Else the member makes sure first that it is up to date.
+func (e *Edge) decide(ctx context.Context, r v2tree.Request, fresh bool) (*v2tree.Plan, error) {
+	p, err := e.plan(ctx, r)
+	if fresh || !refused(err) {
+		return p, err
+	}
+	if err := e.member.LinearizableRead(ctx); err != nil {
+		return nil, err
+	}
+	return e.plan(ctx, r)
 }
 
 // settle looks after leases once a change was made: the node ends when it is to, the lease that it had is of no use any more.
