@@ -34,6 +34,9 @@ func (r *realm) walk(by []identity) []cell {
 		}
 		who.self = i.self
 		for _, x := range rows() {
+			if r.only != nil && !r.only(x) {
+				continue
+			}
 			a := r.by(i, x, who)
 			if strings.HasPrefix(x.method, "/etcdserverpb.Auth/") {
 				r.changed() // some calls end tokens
@@ -60,6 +63,9 @@ func (r *realm) by(i identity, x row, who caller) answer {
 		token = i.token(r)
 	case i.user != "":
 		token = r.token(i.user)
+	}
+	if r.way != nil {
+		return r.way(i.cert, token, x.method, x.ask(who))
 	}
 	return r.send(i.cert, token, x.method, x.ask(who))
 }

@@ -175,7 +175,6 @@ func jsonMembers() []jsonAsk {
 	return []jsonAsk{
 		{path: "/v3/cluster/member/list", body: `{}`, alike: true},
 		{path: "/v3/cluster/member/add", body: `{"peerURLs":["nonsense"]}`},
-		{path: "/v3/cluster/member/add", body: `{"peerURLs":["http://127.0.0.1:1"],"isLearner":true}`},
 		{path: "/v3/cluster/member/remove", body: `{"ID":"5"}`},
 		{path: "/v3/cluster/member/update", body: `{"ID":"5","peerURLs":["http://127.0.0.1:2"]}`},
 		{path: "/v3/cluster/member/promote", body: `{"ID":"5"}`},

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -98,6 +99,11 @@ type realm struct {
 	tls   string // the address of the TLS port
 	certs map[string]*tls.Config
 	conns map[string]*grpc.ClientConn
+	// way makes the calls of identities; nil: by gRPC. clients are by certificate.
+	way     func(cert, token, full string, req proto.Message) answer
+	clients map[string]*http.Client
+	// only, if set, tells which rows are called.
+	only func(row) bool
 	// tokens are good since some time; none outlives a change of users.
 	tokens  map[string]string
 	taken   map[string]time.Time
