@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -113,6 +114,7 @@ type front struct {
 	web            http.Handler  // what the client ports serve but gRPC
 	v2             *v2http.Edge  // nil without --enable-v2
 	peerWrite      time.Duration
+	streams        int // that a client may hold open on one connection of HTTP/2
 	clients, peers group
 	// failed gets the first error of a listener that ended by itself.
 	failed chan error
@@ -133,7 +135,7 @@ func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *promethe
 	o.GRPC = t.securely(o.GRPC)
 	f := &front{
 		log: log, tls: t, rpc: rpc.NewServer(m, o), health: health.New(m, healthOptions(cfg, log, r)),
-		peerWrite: cfg.Listen.PeerWrite, failed: make(chan error, 1),
+		peerWrite: cfg.Listen.PeerWrite, streams: int(min(cfg.Limits.Streams, math.MaxInt32)), failed: make(chan error, 1),
 	}
 	f.rpc.SetServing(false)
 	r.MustRegister(f.health.Collectors()...)
@@ -253,6 +255,7 @@ func (f *front) serveClients(ls, apart []socket) {
 	s := f.newHTTP(&f.clients, listen.WithState(f.web))
 	s.BaseContext = func(net.Listener) context.Context { return f.ctx }
 	s.ConnContext = listen.KeepState
+	s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: f.streams}
 	traffic, protocols := "grpc+http", []string{http2, http1}
 	if len(apart) > 0 {
 		traffic, protocols = "grpc", []string{http2}

@@ -88,7 +88,7 @@ func (r *realm) client(cert string) *http.Client {
 	if c := r.clients[cert]; c != nil {
 		return c
 	}
-	t := &http.Transport{}
+	t := &http.Transport{ForceAttemptHTTP2: true} // behind TLS: there the server has to look for the certificate elsewhere
 	if cert != "" {
 		t.TLSClientConfig = r.certs[cert].Clone()
 	}

@@ -240,7 +240,9 @@ func (x jsonAsk) do(t testing.TB, address, token string) string {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(x.header); i += 2 {
-		r.Header.Set(x.header[i], strings.ReplaceAll(x.header[i+1], "TOKEN", token))
+		if r.Header.Set(x.header[i], strings.ReplaceAll(x.header[i+1], "TOKEN", token)); x.header[i] == "Host" {
+			r.Host = x.header[i+1]
+		}
 	}
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	a, err := client.Do(r)
@@ -369,6 +371,31 @@ func TestJSONSockets(t *testing.T) {
 	for _, x := range socketAsks() {
 		if got, want := x.do(t, p.ours.m.ClientAddr), x.do(t, p.real.m.ClientAddr); got != want {
 			t.Errorf("%s %q\nkeelson: %s\netcd:    %s", x.path, x.sends, got, want)
+		}
+	}
+}
+
+// What --cors, --host-whitelist and --enable-grpc-gateway change is what they change in etcd; a refusal's words are our own.
+func TestJSONSettings(t *testing.T) {
+	t.Parallel()
+	asks := []jsonAsk{
+		{path: "/version", method: "OPTIONS"}, {path: "/health", method: "GET"},
+		{path: "/v3/kv/range", body: `{"key":"YQ=="}`, header: []string{"Origin", "http://a.example:8080"}}, {path: "/v3/kv/range", body: `{"key":"YQ=="}`, header: []string{"Origin", "http://c.example:8080"}},
+		{path: "/v3/kv/range", method: "OPTIONS", header: []string{"Origin", "http://b.example:8080"}}, {path: "/v3beta/kv/range", body: `{}`},
+		{path: "/v3/kv/range", body: `{"key":"YQ=="}`, header: []string{"Host", "other.example:2379"}}, {path: "/health", method: "GET", header: []string{"Host", "other.example"}},
+	}
+	for _, flags := range [][]string{
+		{"--cors=http://a.example:8080,http://b.example:8080", "--host-whitelist=127.0.0.1"}, {"--enable-grpc-gateway=false"},
+	} {
+		p := newPair(t, flags...)
+		for _, x := range asks {
+			got, want := x.do(t, p.ours.m.ClientAddr, ""), x.do(t, p.real.m.ClientAddr, "")
+			if strings.HasPrefix(want, "421") {
+				got, want = got[:3], want[:3]
+			}
+			if got != want {
+				t.Errorf("%v: %s %s %v\nkeelson: %s\netcd:    %s", flags, x.method, x.path, x.header, got, want)
+			}
 		}
 	}
 }
