@@ -50,7 +50,7 @@ func (e *Edge) socket(w http.ResponseWriter, r *http.Request) {
 	}
 	c.SetReadLimit(e.bodyMax)
 	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // what is closed so has nothing left to lose
 	s := &socket{conn: c, cancel: cancel, single: r.URL.Path != watchPath && r.URL.Path != keepAlivePath, messages: make(chan []byte)}
 	var reading sync.WaitGroup
 	reading.Go(func() { s.read(ctx) })
@@ -62,7 +62,7 @@ func (e *Edge) socket(w http.ResponseWriter, r *http.Request) {
 	s.end()
 	stop()
 	cancel()
-	c.Close()
+	_ = c.Close()
 	reading.Wait()
 }
 
