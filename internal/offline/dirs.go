@@ -40,10 +40,10 @@ func newDirs(fsys vfs.FS, data, walDir string) (*dirs, error) {
 	case err != nil:
 		return nil, fmt.Errorf("data-dir %q not empty or could not be read: %w", data, err)
 	case slices.ContainsFunc(list, func(e fs.DirEntry) bool { return e.Name() == filepath.Base(d.member.staged) }):
-		return nil, fmt.Errorf("data-dir %q not empty or could not be read: %s is what a restore left that is under way or was killed; "+
+		return nil, fmt.Errorf("data-dir %q not empty or could not be read: %s was left by a restore or backup that is under way or was killed; "+
 			"see that none runs, remove it and try again", data, d.member.staged)
 	case len(list) > 0:
-		return nil, fmt.Errorf("data-dir %q not empty or could not be read: a restore never overwrites; name a directory that does not exist", data)
+		return nil, fmt.Errorf("data-dir %q not empty or could not be read: nothing is overwritten; name a directory that does not exist", data)
 	}
 	return d, d.placeWAL(walDir)
 }
@@ -55,7 +55,7 @@ func (d *dirs) placeWAL(dir string) error {
 	}
 	dir = filepath.Clean(dir)
 	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("wal-dir %q exists: a restore never overwrites; name a directory that does not exist", dir)
+		return fmt.Errorf("wal-dir %q exists: nothing is overwritten; name a directory that does not exist", dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("wal-dir %q: %w", dir, err)
 	}
@@ -65,7 +65,7 @@ func (d *dirs) placeWAL(dir string) error {
 		return nil
 	}
 	if _, err := os.Lstat(d.wal.staged); err == nil {
-		return fmt.Errorf("%s is what a restore left that is under way or was killed: see that none runs, remove it and try again", d.wal.staged)
+		return fmt.Errorf("%s was left by a restore or backup that is under way or was killed: see that none runs, remove it and try again", d.wal.staged)
 	}
 	return nil
 }
