@@ -62,6 +62,9 @@ func printed(err error) error {
 
 // run executes one command and gives the exit status.
 func (a *app) run() int {
+	if a.getenv("ETCDCTL_API") == "2" {
+		return runV2(a)
+	}
 	root := a.root()
 	root.SetArgs(a.args)
 	if err := a.apiVersion(); err != nil {

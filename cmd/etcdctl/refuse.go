@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/pflag"
 )
 
@@ -41,16 +39,4 @@ func refuseFlags(fs *pflag.FlagSet) error {
 		}
 	}
 	return nil
-}
-
-// apiVersion checks ETCDCTL_API, which chose between two programs in one in older versions.
-func (a *app) apiVersion() error {
-	switch v := a.getenv("ETCDCTL_API"); v {
-	case "", "3":
-		return nil
-	case "2":
-		return fail(statusBadFeature, "ETCDCTL_API=2: the v2 commands are not supported by this version of etcdctl yet; unset it or set it to 3")
-	default:
-		return &exitError{status: statusError, err: fmt.Errorf("unsupported API version %s", v), hint: "set ETCDCTL_API to 3 or unset it"}
-	}
 }

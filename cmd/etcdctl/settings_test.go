@@ -24,7 +24,7 @@ func TestEnvironment(t *testing.T) {
 		{"hex", "member list -w fields", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_HEX=true"}, 0, `"ClusterID" : cdf818194e3a8c32`, ""},
 		{"cluster", "endpoint hashkv", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_CLUSTER=1"}, 0, "http://" + f.addr + ", 3735928559, 42", ""},
 		{"API 3", "version", []string{"ETCDCTL_API=3"}, 0, "etcdctl version: 3.7.3\nAPI version: 3.7\nKeelson 0.1.0\n", ""},
-		{"API 2", "version", []string{"ETCDCTL_API=2"}, statusBadFeature, "", "ETCDCTL_API=2"},
+		{"API 2", "--version", []string{"ETCDCTL_API=2"}, 0, "etcdctl version: 3.7.3\nAPI version: 2\nKeelson 0.1.0\n", ""},
 		{"API 1", "version", []string{"ETCDCTL_API=1"}, statusError, "", "unsupported API version 1"},
 		{"a value that is none", "get a", []string{"ETCDCTL_DIAL_TIMEOUT=soon"}, statusBadArgs, "", `ETCDCTL_DIAL_TIMEOUT="soon"`},
 		{"an unknown name", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_ENDPOINT=x"}, 0, "{", "Warning: ETCDCTL_ENDPOINT is no setting"},
