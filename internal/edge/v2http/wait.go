@@ -43,7 +43,8 @@ func (e *Edge) wait(w http.ResponseWriter, r *http.Request, caller context.Conte
 	if past != nil && (!s.send(past) || !q.stream) {
 		return
 	}
-	s.follow(r.Context(), x, past != nil)
+	// A stream that was served from history hears nothing more, as in 3.4, but stays open.
+	s.follow(r.Context(), x)
 }
 
 // mayWatch is MayWatch for all keys that a waiting request asks about.
@@ -83,17 +84,13 @@ type sender struct {
 	edge    *Edge
 }
 
-// follow sends what comes. stale: a stream that was served from history hears nothing more, as in 3.4, but stays open.
-func (s *sender) follow(ctx context.Context, x *waiter, stale bool) {
-	events := x.events
-	if stale {
-		events = nil
-	}
+// follow sends what comes.
+func (s *sender) follow(ctx context.Context, x *waiter) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case ev, ok := <-events:
+		case ev, ok := <-x.events:
 			if !ok || !s.send(ev) || !x.stream {
 				return
 			}
