@@ -221,7 +221,7 @@ func healthOptions(cfg *config.Config, log *zap.Logger, r *prometheus.Registry) 
 func v2Options(cfg *config.Config, log *zap.Logger, traffic *v2http.Traffic) v2http.Options {
 	return v2http.Options{
 		Prefix: v2tree.At(cfg.V2.Prefix), Timeout: requestGrace + 2*cfg.Raft.Election, ClientCertAuth: cfg.Security.Client.CertAuth,
-		Name: cfg.Member.Name, Clock: clock.System, Logger: log, Traffic: traffic,
+		MaxRequestBytes: cfg.Limits.RequestBytes, Name: cfg.Member.Name, Clock: clock.System, Logger: log, Traffic: traffic,
 	}
 }
 

@@ -22,6 +22,7 @@ func (e *Edge) keys(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.identify(w)
+	r.Body = http.MaxBytesReader(w, r.Body, e.options.formBytes())
 	q, err := parse(r, e.options.Clock.Now())
 	if err != nil {
 		e.refuse(w, err)

@@ -83,6 +83,8 @@ type Options struct {
 	Prefix v2tree.Prefix
 	// Timeout bounds a request that does not wait for events.
 	Timeout time.Duration
+	// MaxRequestBytes bounds a change as v3 counts it; 0: 1.5 MiB, etcd's default.
+	MaxRequestBytes uint
 	// ClientCertAuth: clients have to bring a certificate, whose common name is a v3 user's.
 	ClientCertAuth bool
 	// Guard, if not nil, is asked before everything.
@@ -102,6 +104,9 @@ type Options struct {
 // holds about 40 KiB.
 const waitsMaxDefault = 20_000
 
+// formBytes is how large the body of a request may be: a form may write each byte as three, and has names beside.
+func (o Options) formBytes() int64 { return 3*int64(o.MaxRequestBytes) + 512<<10 }
+
 // Edge serves the v2 API of one member. Its goroutines begin with New and end with Close.
 type Edge struct {
 	member  Member
@@ -117,6 +122,9 @@ type Edge struct {
 func New(m Member, o Options) *Edge {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
+	}
+	if o.MaxRequestBytes == 0 {
+		o.MaxRequestBytes = 3 << 19
 	}
 	if o.WaitsMax == 0 {
 		o.WaitsMax = waitsMaxDefault

@@ -182,6 +182,12 @@ func TestFormMistakes(t *testing.T) {
 	}
 }
 
+func TestTooLarge(t *testing.T) {
+	p := newPlace(t, func(o *Options) { o.MaxRequestBytes = 1 << 20 })
+	p.want(500, `{"errorCode":300,"message":"Raft Internal Error","cause":"etcdserver: request is too large","index":0}`, "PUT", "/v2/keys/a", "value="+strings.Repeat("x", 2<<20))
+	p.want(400, `{"errorCode":210,"message":"Invalid POST form","cause":"http: request body too large","index":0}`, "PUT", "/v2/keys/a", "value="+strings.Repeat("x", 4<<20))
+}
+
 func TestHeaders(t *testing.T) {
 	p := newPlace(t, nil)
 	for _, r := range [][2]string{{"PUT", "/v2/keys/a"}, {"GET", "/v2/keys/a"}, {"HEAD", "/v2/keys/a"}} {
