@@ -50,9 +50,30 @@ func TestV2OnEveryMember(t *testing.T) {
 	t.Parallel()
 	plainOnly(t, "v2 with users and certificates is compared elsewhere")
 	all := three(t, "--enable-v2")
+	v2Fresh(t, all)
 	v2InOrder(t, all)
 	v2Counter(t, all)
 	v2Expiry(t, all)
+}
+
+// v2Fresh makes a node on one member, and at once changes it on another, which may lag: it refuses nothing that it could not
+// know yet.
+func v2Fresh(t *testing.T, all []*process.Member) {
+	for i := range 60 {
+		path, value := fmt.Sprintf("/fresh/%d", i), url.Values{"value": {"x"}}
+		if e, status := v2(t, all[i%3], "PUT", path+"?prevExist=false", value); status != http.StatusCreated {
+			t.Errorf("create: %d %+v", status, e)
+		}
+		if e, status := v2(t, all[(i+1)%3], "PUT", path+"?prevExist=false", value); status != http.StatusPreconditionFailed || e.ErrorCode != 105 {
+			t.Errorf("create again: %d %+v", status, e)
+		}
+		if e, status := v2(t, all[(i+2)%3], "PUT", path+"?prevExist=true&prevValue=x&ttl=100", url.Values{"value": {"y"}}); status != http.StatusOK {
+			t.Errorf("compare and swap: %d %+v", status, e)
+		}
+		if e, status := v2(t, all[i%3], "DELETE", path+"?prevValue=y", nil); status != http.StatusOK {
+			t.Errorf("compare and delete: %d %+v", status, e)
+		}
+	}
 }
 
 // v2InOrder makes names on three members at once: they grow with the indexes.
