@@ -20,6 +20,7 @@ import (
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/jsonapi"
 	"keelson/internal/edge/rpc"
+	"keelson/internal/edge/v2auth"
 	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
@@ -113,6 +114,7 @@ type front struct {
 	json           *jsonapi.Edge // nil where it is switched off
 	web            http.Handler  // what the client ports serve but gRPC
 	v2             *v2http.Edge  // nil without --enable-v2
+	v2users        *v2auth.Edge  // likewise
 	peerWrite      time.Duration
 	streams        int // that a client may hold open on one connection of HTTP/2
 	clients, peers group
@@ -153,7 +155,10 @@ func (f *front) routes(cfg *config.Config, m *server.Member, traffic *v2http.Tra
 	mux := http.NewServeMux()
 	mux.Handle("/", f.health.Client())
 	if cfg.V2.Enable {
-		f.v2 = v2http.New(m, v2Options(cfg, f.log, traffic))
+		f.v2users = v2auth.New(m, v2AuthOptions(cfg, f.log, m))
+		o := v2Options(cfg, f.log, traffic)
+		o.Guard, o.Auth = f.v2users, f.v2users.Handler()
+		f.v2 = v2http.New(m, o)
 		v2 := f.v2.Handler()
 		mux.Handle("/v2/", v2)
 		mux.Handle("/v2", v2) // a mux would send it on to /v2/
@@ -298,6 +303,7 @@ func (f *front) stopClients() {
 	defer cancel()
 	if f.v2 != nil {
 		f.v2.Close()
+		f.v2users.Close()
 	}
 	drained := make(chan struct{})
 	go func() {

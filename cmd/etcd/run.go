@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"keelson/internal/config"
 	"keelson/internal/edge/health"
 	"keelson/internal/edge/rpc"
+	"keelson/internal/edge/v2auth"
 	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/release"
@@ -222,6 +224,17 @@ func v2Options(cfg *config.Config, log *zap.Logger, traffic *v2http.Traffic) v2h
 	return v2http.Options{
 		Prefix: v2tree.At(cfg.V2.Prefix), Timeout: requestGrace + 2*cfg.Raft.Election, ClientCertAuth: cfg.Security.Client.CertAuth,
 		MaxRequestBytes: cfg.Limits.RequestBytes, Name: cfg.Member.Name, Clock: clock.System, Logger: log, Traffic: traffic,
+	}
+}
+
+func v2AuthOptions(cfg *config.Config, log *zap.Logger, m v2http.Callers) v2auth.Options {
+	certified := cfg.Security.Client.CertAuth
+	return v2auth.Options{
+		Prefix: v2tree.At(cfg.V2.Prefix), Timeout: requestGrace + 2*cfg.Raft.Election, ClientCertAuth: certified,
+		BcryptCost: int(cfg.Auth.BcryptCost), Clock: clock.System, Logger: log,
+		Caller: func(ctx context.Context, r *http.Request) (context.Context, error) {
+			return v2http.Caller(ctx, m, certified, r)
+		},
 	}
 }
 

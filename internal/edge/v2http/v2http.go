@@ -159,16 +159,21 @@ func (e *Edge) Handler() http.Handler {
 	return mux
 }
 
-// caller gives the context of a request: who sends it, by HTTP's Basic credentials of a v3 user or by a certificate. Where
-// nobody has to say, nobody is asked; a member that asks later finds no caller and refuses.
+// caller gives the context of a request with its v3 caller in it.
 func (e *Edge) caller(ctx context.Context, r *http.Request) (context.Context, error) {
-	if !e.member.AuthEnabled() {
+	return Caller(ctx, e.member, e.options.ClientCertAuth, r)
+}
+
+// Caller gives the context of a request: who sends it, by HTTP's Basic credentials of a v3 user or, where certified is set, by a
+// certificate. Where nobody has to say, nobody is asked; a member that asks later finds no caller and refuses.
+func Caller(ctx context.Context, m Callers, certified bool, r *http.Request) (context.Context, error) {
+	if !m.AuthEnabled() {
 		return ctx, nil
 	}
 	if name, password, ok := r.BasicAuth(); ok {
-		return e.member.WithPassword(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
+		return m.WithPassword(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
 	}
-	if e.options.ClientCertAuth && r.TLS != nil {
+	if certified && r.TLS != nil {
 		for _, chain := range r.TLS.VerifiedChains {
 			if len(chain) > 0 {
 				return auth.With(ctx, &auth.Credentials{CommonName: chain[0].Subject.CommonName, Certified: true}), nil
