@@ -122,7 +122,7 @@ type front struct {
 	failed chan error
 	// ctx is above those of clients' HTTP requests; end ends them.
 	ctx context.Context
-	end context.CancelFunc
+	end context.CancelCauseFunc
 }
 
 // group is the servers that end together.
@@ -141,7 +141,7 @@ func newFront(cfg *config.Config, log *zap.Logger, m *server.Member, r *promethe
 	}
 	f.rpc.SetServing(false)
 	r.MustRegister(f.health.Collectors()...)
-	f.ctx, f.end = context.WithCancel(context.Background())
+	f.ctx, f.end = context.WithCancelCause(context.Background())
 	routes, err := f.routes(cfg, m, traffic)
 	if err != nil {
 		return nil, err
@@ -317,7 +317,7 @@ func (f *front) stopClients() {
 		f.rpc.Stop()
 		<-drained
 	}
-	f.end()
+	f.end(server.ErrStopped)
 	f.rpc.Close()
 	f.clients.stop()
 	if f.json != nil {

@@ -1,8 +1,14 @@
 package e2e
 
 import (
+	"bufio"
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"keelson/test/process"
 )
 
 // Every command of docs/http.md works, in the order of the page.
@@ -17,5 +23,44 @@ func TestHTTPPage(t *testing.T) {
 		if !t.Failed() && !strings.Contains(strings.ReplaceAll(strings.ReplaceAll(out, `": `, `":`), `, "`, `,"`), part) {
 			t.Errorf("%q was not printed", part)
 		}
+	}
+}
+
+// A member stops in its usual time whatever is open by HTTP, and tells who has it open.
+func TestStopWithOpenHTTP(t *testing.T) {
+	t.Parallel()
+	m := process.Single(t, keelson, "").Serve()
+	if strings.HasPrefix(m.ClientURL(), "https:") {
+		t.Skip("who brings a user's certificate makes no call by JSON")
+	}
+	post := func(path, body string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m.ClientURL()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { a.Body.Close() })
+		return a
+	}
+	watch := bufio.NewReader(post("/v3/watch", `{"create_request":{"key":"YQ=="}}`).Body)
+	if line, err := watch.ReadString('\n'); err != nil || !strings.Contains(line, "created") {
+		t.Fatal(line, err)
+	}
+	ended := make(chan string)
+	go func() {
+		line, err := watch.ReadString('\n')
+		ended <- fmt.Sprint(line, err)
+	}()
+	start := time.Now()
+	m.Stop()
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if last := <-ended; !strings.Contains(last, "server stopped") {
+		t.Errorf("the stream ended with %s", last)
 	}
 }

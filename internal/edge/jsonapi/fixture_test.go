@@ -46,7 +46,9 @@ type fixture struct {
 	http   *httptest.Server
 }
 
-func serve(t testing.TB) *fixture {
+func serve(t testing.TB) *fixture { return serveBy(t, rpc.Options{}) }
+
+func serveBy(t testing.TB, o rpc.Options) *fixture {
 	t.Helper()
 	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--unsafe-no-fsync", "--bcrypt-cost=4"}, nil, nil)
 	if err != nil {
@@ -65,7 +67,7 @@ func serve(t testing.TB) *fixture {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the member is not ready")
 	}
-	f.rpc = rpc.NewServer(f.member, rpc.Options{})
+	f.rpc = rpc.NewServer(f.member, o)
 	f.edge, err = New(f.rpc.InProcess(), f.member, Options{MaxRequestBytes: 3 << 19, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)

@@ -72,13 +72,14 @@ type Edge struct {
 	mux     *runtime.ServeMux
 	bodyMax int64
 	pool    pool
+	waitMax time.Duration // see waitTime
 	// sockets counts the WebSockets: no server does.
 	sockets sync.WaitGroup
 }
 
 // New makes an edge that calls the services at the other end of conn, which must be in this process: see hot.go.
 func New(conn grpc.ClientConnInterface, s State, o Options) (*Edge, error) {
-	e := &Edge{conn: conn, state: s, o: o, bodyMax: bodyFactor * (int64(o.MaxRequestBytes) + requestOverheadBytes)}
+	e := &Edge{conn: conn, state: s, o: o, bodyMax: bodyFactor * (int64(o.MaxRequestBytes) + requestOverheadBytes), waitMax: waitTime}
 	e.mux = runtime.NewServeMux(e.marshalers()...)
 	ctx := context.Background() // of registration alone
 	err := errors.Join(

@@ -174,7 +174,7 @@ func (e *Edge) awaitKey(ctx context.Context, w http.ResponseWriter, q *question)
 	case q.known != nil, from == 0:
 		from = max(from, at+1)
 	}
-	ctx, cancel := context.WithTimeout(ctx, waitTime)
+	ctx, cancel := context.WithTimeout(ctx, e.waitMax)
 	defer cancel()
 	kv, ok, err = e.change(ctx, q.key, from)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

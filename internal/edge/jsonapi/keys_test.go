@@ -3,10 +3,14 @@ package jsonapi
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestKeys(t *testing.T) {
@@ -107,4 +111,40 @@ func TestKeysWait(t *testing.T) {
 		t.Errorf("a deletion: %v", a)
 	}
 	f.send(http.MethodGet, "/v3/keys/a?wait=true&rev=2", "").want(t, 400, `required revision has been compacted`)
+}
+
+// A wait that nothing ends is answered all the same, and its watcher is gone.
+func TestKeysWaitEnds(t *testing.T) {
+	f := serve(t)
+	f.put("a", "1")
+	f.edge.waitMax = 20 * time.Millisecond
+	for _, known := range []string{"", `"2"`} {
+		if a := f.send(http.MethodGet, "/v3/keys/a?wait=true", "", "If-None-Match", known); a.code != 304 || a.body != "" {
+			t.Errorf("known %q: %v", known, a)
+		}
+	}
+	f.awaitWatchers(0)
+}
+
+// Paths and queries from anybody name a key, or are refused as what can't be.
+func FuzzAsked(f *testing.F) {
+	for _, path := range []string{"a", "", "/a//b", "%2F%00%ff", "a?rev=1&wait=true", "a?wait=1;rev=2", "a?rev=9223372036854775808", "a?serializable"} {
+		f.Add(path, `"1", W/"2"`)
+	}
+	f.Fuzz(func(t *testing.T, path, known string) {
+		u, err := url.Parse("http://x/v3/keys/" + path)
+		if err != nil {
+			return
+		}
+		q, err := asked(&http.Request{URL: u, Header: http.Header{"If-None-Match": {known}}})
+		switch {
+		case err != nil && status.Code(err) != codes.InvalidArgument:
+			t.Fatal(err)
+		case err == nil && (string(q.key) != strings.TrimPrefix(u.Path, "/v3/keys/") || q.rev < 0):
+			t.Fatalf("%q: %+v", path, q)
+		}
+		if err == nil {
+			q.knows(1)
+		}
+	})
 }
