@@ -33,20 +33,12 @@ func TestStopWithOpenHTTP(t *testing.T) {
 	if strings.HasPrefix(m.ClientURL(), "https:") {
 		t.Skip("who brings a user's certificate makes no call by JSON")
 	}
-	post := func(path, body string) *http.Response {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m.ClientURL()+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { a.Body.Close() })
-		return a
+	a, err := http.Post(m.ClientURL()+"/v3/watch", "application/json", strings.NewReader(`{"create_request":{"key":"YQ=="}}`))
+	if err != nil {
+		t.Fatal(err)
 	}
-	watch := bufio.NewReader(post("/v3/watch", `{"create_request":{"key":"YQ=="}}`).Body)
+	defer a.Body.Close()
+	watch := bufio.NewReader(a.Body)
 	if line, err := watch.ReadString('\n'); err != nil || !strings.Contains(line, "created") {
 		t.Fatal(line, err)
 	}

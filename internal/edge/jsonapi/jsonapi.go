@@ -2,8 +2,8 @@
 // goes to the services in this process, through the gate that gRPC's calls pass, with the caller's token and nobody's certificate.
 //
 // Paths, bodies, codes and the order of things are etcd 3.7.3's: most handlers are those of etcd's published API module, and Lock
-// and Election have theirs generated in the same way. Of our own are the ways of put and range, which spend half their time on JSON
-// otherwise (hot.go), a path for KV.RangeStream, which etcd serves by gRPC alone, text instead of base64 (text.go), and
+// and Election have theirs generated in the same way. Of our own are the ways of put and range, which would spend most of their time on
+// JSON (hot.go), a path for KV.RangeStream, which etcd serves by gRPC alone, text instead of base64 (text.go), and
 // /v3/keys/, where a value is the whole body (keys.go). A WebSocket carries one call of any method (websocket.go).
 //
 // cmd/etcd serves an Edge on the client ports. Every request is bounded in bytes and time: a stream that is not read for writeTime

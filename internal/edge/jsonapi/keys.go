@@ -145,6 +145,7 @@ func (e *Edge) get(ctx context.Context, r *pb.RangeRequest) (kv wire.KeyValue, o
 // answer writes a value, or that there is none.
 func (q *question) answer(w http.ResponseWriter, kv wire.KeyValue, ok bool, at int64) error {
 	h := w.Header()
+	h.Set("Access-Control-Expose-Headers", "ETag, X-Etcd-Revision")
 	h.Set("X-Etcd-Revision", strconv.FormatInt(at, 10))
 	if !ok {
 		return status.Error(codes.NotFound, "etcdserver: key not found")
