@@ -72,14 +72,15 @@ type Edge struct {
 	mux     *runtime.ServeMux
 	bodyMax int64
 	pool    pool
-	waitMax time.Duration // see waitTime
+	// waitMax and writeMax are waitTime and writeTime, but in tests.
+	waitMax, writeMax time.Duration
 	// sockets counts the WebSockets: no server does.
 	sockets sync.WaitGroup
 }
 
 // New makes an edge that calls the services at the other end of conn, which must be in this process: see hot.go.
 func New(conn grpc.ClientConnInterface, s State, o Options) (*Edge, error) {
-	e := &Edge{conn: conn, state: s, o: o, bodyMax: bodyFactor * (int64(o.MaxRequestBytes) + requestOverheadBytes), waitMax: waitTime}
+	e := &Edge{conn: conn, state: s, o: o, bodyMax: bodyFactor * (int64(o.MaxRequestBytes) + requestOverheadBytes), waitMax: waitTime, writeMax: writeTime}
 	e.mux = runtime.NewServeMux(e.marshalers()...)
 	ctx := context.Background() // of registration alone
 	err := errors.Join(
@@ -157,9 +158,9 @@ func (e *Edge) plain(w http.ResponseWriter, r *http.Request) {
 		// Requests may come as long as there are answers: each is bounded by its decoder.
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.EnableFullDuplex()
-		out.limit = writeTime
+		out.limit = e.writeMax
 	case snapshotPath, observePath, rangeStreamPath:
-		out.limit = writeTime
+		out.limit = e.writeMax
 		r.Body = http.MaxBytesReader(w, r.Body, e.bodyMax)
 	default:
 		r.Body = http.MaxBytesReader(w, r.Body, e.bodyMax)

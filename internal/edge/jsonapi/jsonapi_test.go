@@ -258,6 +258,20 @@ func TestWritesAreBounded(t *testing.T) {
 	}
 }
 
+// Who watches and reads nothing is given up, and holds nothing any more.
+func TestDeafWatchersAreGivenUp(t *testing.T) {
+	f := serve(t)
+	f.edge.writeMax = 50 * time.Millisecond
+	f.lines(http.DefaultClient, "/v3/watch", strings.NewReader(`{"create_request":{"key":"YQ=="}}`))
+	c := f.dial("/v3/watch")
+	f.say(c, `{"create_request":{"key":"YQ=="}}`)
+	f.awaitWatchers(2)
+	for range 40 { // far more than sockets hold
+		f.put("a", strings.Repeat("x", 1<<20))
+	}
+	f.awaitWatchers(0)
+}
+
 // The log of slow requests names who sent one, whichever way it was served.
 func TestSlowLogNamesTheCaller(t *testing.T) {
 	core, logs := observer.New(zap.WarnLevel)

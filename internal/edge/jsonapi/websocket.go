@@ -51,7 +51,7 @@ func (e *Edge) socket(w http.ResponseWriter, r *http.Request) {
 	c.SetReadLimit(e.bodyMax)
 	ctx, cancel := context.WithCancel(r.Context())
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // what is closed so has nothing left to lose
-	s := &socket{conn: c, cancel: cancel, single: r.URL.Path != watchPath && r.URL.Path != keepAlivePath, messages: make(chan []byte)}
+	s := &socket{conn: c, cancel: cancel, limit: e.writeMax, single: r.URL.Path != watchPath && r.URL.Path != keepAlivePath, messages: make(chan []byte)}
 	var reading sync.WaitGroup
 	reading.Go(func() { s.read(ctx) })
 	call := r.Clone(ctx)
@@ -99,6 +99,7 @@ func tokenOf(protocol string) string {
 type socket struct {
 	conn   *websocket.Conn
 	cancel context.CancelFunc
+	limit  time.Duration // of a write
 	// single ends the body behind the first message.
 	single bool
 
@@ -187,7 +188,7 @@ func (s *socket) send() {
 	if s.err != nil || s.line.Len() == 0 {
 		return
 	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(writeTime)) // it fails with the write
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.limit)) // it fails with the write
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.line.Bytes()); err != nil {
 		s.err = errors.Join(errSocketClosed, err)
 		s.cancel()
