@@ -159,7 +159,7 @@ func expiring(path, value string, seconds int64) v2store.Request {
 	return r
 }
 
-// v3 shows what is in a state file: live keys with their revisions and leases, leases, the revision.
+// v3 shows what is in a state file: live keys with their revisions and leases, all leases, and the revision.
 func v3(t *testing.T, dir string) string {
 	t.Helper()
 	f, err := store.OpenReadOnly(statePath(dir), 0)

@@ -266,6 +266,11 @@ func (d *v2dir) own(reqs ...v2store.Request) error {
 	return nil
 }
 
+// accepts tells whether members that applied a change followed it.
+func (d *v2dir) accepts(ch cluster.Change) bool {
+	return d.members.State().Validate(ch, maxLearners) == nil
+}
+
 // confChange follows a change of members.
 func (d *v2dir) confChange(e *raftpb.Entry) error {
 	cc := &raftpb.ConfChange{}
@@ -279,8 +284,8 @@ func (d *v2dir) confChange(e *raftpb.Entry) error {
 	if e.GetIndex() <= d.since {
 		return nil // of a state file that is believed
 	}
-	if d.members.State().Validate(ch, maxLearners) != nil {
-		return nil
+	if !d.accepts(ch) {
+		return nil // members did nothing about it either
 	}
 	m := d.members.Apply(ch)
 	d.members.SetConf(apply.ConfOf(d.members.State().Members))

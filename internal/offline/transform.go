@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os/exec"
+	"sync"
 	"time"
 
 	"keelson/internal/kit/wire"
@@ -53,14 +54,16 @@ func (d *v2dir) transform(nodes []v2node) (_ []wire.KeyValue, err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("--transformer: %w", err)
 	}
-	fed := make(chan error, 1)
-	go func() { fed <- errors.Join(writeNodes(in, d.root(), nodes, d.Clock.Now()), in.Close()) }()
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
+		// A program that has made its keys need not have read everything: an error here is none.
+		_ = errors.Join(writeNodes(in, d.root(), nodes, d.Clock.Now()), in.Close())
+	})
 	kvs, err := readKeys(out)
 	if err != nil {
 		_ = cmd.Process.Kill() // it may go on for ever otherwise
 	}
-	// A program that has made its keys need not have read everything: an error of feeding it is none.
-	<-fed
+	feeding.Wait()
 	if werr := cmd.Wait(); err == nil && werr != nil {
 		err = werr
 	}

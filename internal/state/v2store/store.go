@@ -301,11 +301,10 @@ func (n *node) show(at string) Node {
 // Walk shows the nodes below the directory at p, parents first, siblings by name. Paths are given as if p were the root. It
 // stops at the first error of f.
 func (s *Store) Walk(p string, f func(Node) error) error {
-	n, err := s.find(clean(p))
-	if err != nil {
-		return nil // nothing is there
+	if n, err := s.find(clean(p)); err == nil {
+		return n.walk("", f)
 	}
-	return n.walk("", f)
+	return nil // nothing is there
 }
 
 func (n *node) walk(at string, f func(Node) error) error {
