@@ -65,7 +65,7 @@ bin/peers/%/etcd: test/peers/%/go.mod
 # a leader off its network, noise on the ports. Then all of test/e2e with mutual TLS and users.
 e2e: build
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m \
-		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise' -v ./test/e2e
+		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise|TestGateway' -v ./test/e2e
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_TLS=1 $(GO) test -count=1 -timeout 20m ./test/e2e
 
 # Directories, calls and clusters, with the real etcd beside it.

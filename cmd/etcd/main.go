@@ -3,6 +3,7 @@
 //
 //	main.go     command line, log, exit status
 //	run.go      the member's life: build, start, serve, stop
+//	commands.go what else the program does; gateway.go is a proxy
 //	ports.go    sockets and the servers on them
 //	tls.go      certificates for ports and calls
 //	metrics.go  what /metrics shows
@@ -43,6 +44,11 @@ func main() {
 
 // command does what the command line says and answers the exit status.
 func command(args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 1 {
+		if build, ok := subcommands[args[1]]; ok {
+			return runSubcommand(build, args[1:], stdout, stderr)
+		}
+	}
 	cfg, warnings, err := config.Parse(args[1:], environ, os.ReadFile)
 	switch {
 	case errors.Is(err, config.ErrHelp):

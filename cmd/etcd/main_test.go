@@ -46,7 +46,7 @@ func TestStatuses(t *testing.T) {
 		"--heartbeat-interval=x":            exitUsage,
 		"--data-dir":                        exitUsage,
 		"--listen-client-urls=http://a:1/x": exitUsage,
-		"gateway start":                     exitFailed,
+		"gateway start --retry-delay=x":     exitFailed,
 		"grpc-proxy":                        exitFailed,
 		"discovery start":                   exitFailed,
 		"--heartbeat-interval=0":            exitFailed,
