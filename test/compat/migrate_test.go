@@ -291,6 +291,62 @@ func TestMigrateBesideV3(t *testing.T) {
 	}
 }
 
+// What Keelson kept of v2 moves, with TTLs and beside v3's own keys, also where the member was killed; the directory is then
+// Keelson's and 3.7.3's, and nothing of v2 is left in it.
+func TestMigrateKeelson(t *testing.T) {
+	for _, e := range ends {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			m := process.Single(t, ours(t), "", "--enable-v2", "--snapshot-count=50").Serve()
+			write(t, m, 0)
+			v2history(t, m, rand.New(rand.NewPCG(5, 1)), 200)
+			v2Settled(t, m)
+			before, tree := observe(t, m), v2tree(t, m)
+			e.how(m)
+			migrated(t, ours(t), m, "--wal-dir="+filepath.Join(m.Dir, "member", "wal"))
+			m.Flags = nil
+			var own state
+			for i, p := range []process.Program{ours(t), stock(t, "etcd37"), ours(t)} {
+				m.With(p).Serve()
+				after := observe(t, m)
+				if i == 0 {
+					own = after
+				}
+				same(t, "migrated, then "+p.Name, after, own)
+				m.Stop()
+				if o := migrated(t, ours(t), m); !strings.Contains(o.Stdout, "no v2 keys to migrate") {
+					t.Errorf("once more it says %q", o.Stdout)
+				}
+			}
+			for _, k := range before.keys {
+				if !strings.HasPrefix(k, `"/_v2/`) && !slices.Contains(own.keys, k) {
+					t.Errorf("lost %s", k)
+				}
+			}
+			m.Serve()
+			keys, ttls := keysOf(t, m)
+			files := 0
+			tree.files(0, func(n *v2node, ttl int64) {
+				files++
+				if !slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(k, n.Key+"="+n.Value+" created ") }) {
+					t.Errorf("%s=%s is not there", n.Key, n.Value)
+				}
+				if have := ttls[n.Key]; (have == 0) != (ttl == 0) || ttl > 0 && (have < ttl-60 || have > ttl+60) {
+					t.Errorf("%s has %d s left, and a lease of %d s", n.Key, ttl, have)
+				}
+			})
+			for _, k := range keys {
+				if strings.HasPrefix(k, "/_v2/") {
+					t.Errorf("%s is left", k)
+				}
+			}
+			if files < 10 {
+				t.Errorf("%d v2 keys", files)
+			}
+		})
+	}
+}
+
 // A transformer gets from both programs the same nodes, and what it answers with is taken alike.
 func TestMigrateTransformer(t *testing.T) {
 	t.Parallel()
