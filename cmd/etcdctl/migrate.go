@@ -19,8 +19,8 @@ v3 holds stays: where it has a key of that name with another value, the v2 key i
   etcdctl migrate --data-dir m1.etcd
 
 Copy the directory first: the way back is the copy. Stop all members of a cluster when nobody writes, and migrate the
-directory of each: all must tell the same entry of the log, or they would differ from then on. Afterwards any member
-starts on the directory, an etcd too. One more run changes nothing.
+directory of each: all must tell the same numbers of keys and leases and the same revision, else they differ for ever.
+Afterwards any member starts on the directory, an etcd too. One more run changes nothing.
 
 A transformer makes other keys of the nodes. It is a program that reads them from its standard input as JSON, as the v2 API
 shows them, one after another, and writes keys to its standard output: for each 8 bytes, little-endian, the length, and an
