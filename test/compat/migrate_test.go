@@ -291,6 +291,56 @@ func TestMigrateBesideV3(t *testing.T) {
 	}
 }
 
+// Three members of 3.4, each of which may have stopped at another entry and made its .snap file at another one, have the same
+// keys after each directory was migrated, and go on as a cluster of 3.4, then of Keelson.
+func TestMigrateStockCluster(t *testing.T) {
+	t.Parallel()
+	there := stock(t, "etcd34")
+	all := process.Cluster(t, []process.Program{there, there, there}, "--enable-v2", "--snapshot-count=50")
+	start := func(p process.Program) {
+		for _, m := range all {
+			m.With(p).Start()
+		}
+		for _, m := range all {
+			m.WaitHealthy()
+		}
+	}
+	start(there)
+	v2history(t, all[1], rand.New(rand.NewPCG(9, 1)), 150)
+	v2Settled(t, all[2])
+	if _, err := all[0].Client().Put(t.Context(), "v3", "x"); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		m.Stop()
+	}
+	for _, m := range all {
+		migrated(t, ours(t), m)
+		m.Flags = nil
+	}
+	for _, p := range []process.Program{there, ours(t)} {
+		start(p)
+		want := observe(t, all[0])
+		for _, m := range all[1:] {
+			got := observe(t, m)
+			if len(got.leases) != len(want.leases) {
+				t.Errorf("%d leases, want %d", len(got.leases), len(want.leases))
+			}
+			got.leases = want.leases // each has left what it had when the directory was migrated
+			same(t, m.Name+", "+p.Name, got, want)
+		}
+		if len(want.keys) < 10 || len(want.leases) == 0 || !slices.ContainsFunc(want.keys, func(k string) bool { return strings.HasPrefix(k, `"v3"="x"`) }) {
+			t.Errorf("%s: keys %q, leases %q", p.Name, want.keys, want.leases)
+		}
+		if _, err := all[2].Client().Put(t.Context(), "after "+p.Name, "x"); err != nil {
+			t.Error(err)
+		}
+		for _, m := range all {
+			m.Stop()
+		}
+	}
+}
+
 // What Keelson kept of v2 moves, with TTLs and beside v3's own keys, also where the member was killed; the directory is then
 // Keelson's and 3.7.3's, and nothing of v2 is left in it.
 func TestMigrateKeelson(t *testing.T) {
