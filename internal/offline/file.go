@@ -1,5 +1,6 @@
-// Package offline works on the files of members that do not run, for etcdutl: it tells what a saved snapshot holds,
-// makes data directories from one, defragments a state file, hashes its keys, and moves its storage version.
+// Package offline works on the files of members that do not run, for etcdutl and for etcdctl's backup and migrate: it tells
+// what a saved snapshot holds, makes data directories from one, defragments a state file, hashes its keys, moves its storage
+// version, and makes v3 keys of v2 keys.
 //
 // Nothing here talks to a member. A file that a running member has locked is refused (ErrInUse of package store). What
 // is only read is never changed, and what is written appears whole or not at all: it is made under another name,
