@@ -71,14 +71,21 @@ func (g *Gateway) Serve() error {
 			continue
 		}
 		var passing interface{ Temporary() bool }
-		if g.ctx.Err() != nil {
-			return nil
-		}
 		if !errors.As(err, &passing) || !passing.Temporary() {
-			return err
+			return g.unlessClosed(err)
 		}
 		g.options.Logger.Warn("failed to accept a connection; trying again", zap.Error(err))
 		g.pause(acceptPause)
+	}
+}
+
+// unlessClosed is err, but nil once Close was called: that is what it comes of.
+func (g *Gateway) unlessClosed(err error) error {
+	select {
+	case <-g.ctx.Done():
+		return nil
+	default:
+		return err
 	}
 }
 
