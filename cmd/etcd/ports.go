@@ -303,7 +303,6 @@ func (f *front) stopClients() {
 	defer cancel()
 	if f.v2 != nil {
 		f.v2.Close()
-		f.v2users.Close()
 	}
 	drained := make(chan struct{})
 	go func() {

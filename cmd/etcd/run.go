@@ -231,7 +231,7 @@ func v2AuthOptions(cfg *config.Config, log *zap.Logger, m v2http.Callers) v2auth
 	certified := cfg.Security.Client.CertAuth
 	return v2auth.Options{
 		Prefix: v2tree.At(cfg.V2.Prefix), Timeout: requestGrace + 2*cfg.Raft.Election, ClientCertAuth: certified,
-		BcryptCost: int(cfg.Auth.BcryptCost), Clock: clock.System, Logger: log,
+		Logger: log,
 		Caller: func(ctx context.Context, r *http.Request) (context.Context, error) {
 			return v2http.Caller(ctx, m, certified, r)
 		},

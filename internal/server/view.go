@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"keelson/internal/kit/password"
 	"keelson/internal/state/auth"
 	"keelson/internal/state/mvcc"
 )
@@ -36,6 +37,9 @@ func (s *Auth) WithPassword(ctx context.Context, r *pb.AuthenticateRequest) (con
 		}
 	}
 }
+
+// Passwords checks passwords for an edge with users of its own, in the part of the machine that all checks share.
+func (s *Auth) Passwords() *password.Checker { return s.passwords }
 
 // LeaseUsed tells whether a key is attached to a lease, as far as this member knows.
 func (s *Leases) LeaseUsed(id int64) bool { return len(s.table.Keys(id)) > 0 }

@@ -76,7 +76,7 @@ func (e *Edge) sender(r *http.Request, now records) (u *v2auth.User, known bool)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), e.options.Timeout)
 	defer cancel()
-	if err := e.passwords.Check(ctx, name, []byte(u.Password), pass); err != nil {
+	if err := e.passwords.Check(ctx, checked(name), []byte(u.Password), pass); err != nil {
 		e.options.Logger.Warn("a v2 user's password was not taken", zap.String("user", name), zap.Error(err))
 		return nil, false
 	}

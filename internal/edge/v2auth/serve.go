@@ -81,7 +81,7 @@ func (c call) user(name string) error {
 	if err != nil {
 		return err
 	}
-	c.passwords.Forget(name)
+	c.passwords.Forget(checked(name))
 	now.Password = ""
 	return c.reply(statusOf(created), now)
 }

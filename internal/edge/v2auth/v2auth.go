@@ -6,12 +6,11 @@
 // These users are no gate before the v3 API, which reaches the same keys: only v3's own auth is. While that is enabled a
 // caller must be one of its users, who may do what the request does with the records; what v2's users may is asked besides.
 //
-// Passwords are checked by few goroutines of bounded work (package password), which begin with New and end with Close.
+// Passwords are checked by the member, with v3's: all checks together take a bounded part of the machine.
 package v2auth
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +23,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 
-	"keelson/internal/kit/clock"
 	"keelson/internal/kit/password"
 	"keelson/internal/kit/wire"
 	"keelson/internal/state/auth"
@@ -38,12 +36,14 @@ type Member interface {
 	ClusterID() uint64
 	View() *mvcc.View
 	LinearizableRead(ctx context.Context) error
+	// Passwords checks those of v3's users too: all checks of a member take one bounded part of the machine.
+	Passwords() *password.Checker
 	Txn(ctx context.Context, r *pb.TxnRequest) (*wire.TxnResponse, error)
 	// MayKeys tells whether the caller may read or write keys, by v3's rules.
 	MayKeys(ctx context.Context, v *mvcc.View, kind auth.Kind, key, end []byte) error
 }
 
-// Options say how the edge serves. Prefix, Timeout, Clock and Caller are required.
+// Options say how the edge serves. Prefix, Timeout and Caller are required.
 type Options struct {
 	Prefix v2tree.Prefix
 	// Timeout bounds a request.
@@ -52,14 +52,11 @@ type Options struct {
 	Caller func(ctx context.Context, r *http.Request) (context.Context, error)
 	// ClientCertAuth: who brings a certificate and no password is the user whom it names.
 	ClientCertAuth bool
-	// BcryptCost is that of new passwords.
-	BcryptCost int
-	Clock      clock.Clock
-	Logger     *zap.Logger // nil: none
+	Logger         *zap.Logger // nil: none
 }
 
-// passwordShare is the most that checks take of a core: v3's own take half of one at most.
-const passwordShare = 0.25
+// checked is the name by which the checker knows a user, apart from v3's of the same name.
+func checked(user string) string { return "v2/" + user }
 
 // Edge serves /v2/auth of one member and guards the rest of /v2.
 type Edge struct {
@@ -73,13 +70,8 @@ func New(m Member, o Options) *Edge {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
-	return &Edge{member: m, options: o, passwords: password.New(password.Options{
-		Cost: o.BcryptCost, Share: passwordShare, Clock: o.Clock, Rand: rand.Reader,
-	})}
+	return &Edge{member: m, options: o, passwords: m.Passwords()}
 }
-
-// Close ends the checks of passwords.
-func (e *Edge) Close() { e.passwords.Close() }
 
 const (
 	authPath   = "/v2/auth"

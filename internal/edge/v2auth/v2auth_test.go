@@ -56,7 +56,7 @@ type place struct {
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100"}, nil, nil)
+	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--bcrypt-cost", "4"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,10 +75,9 @@ func newPlace(t *testing.T) *place {
 	})
 	<-m.Ready()
 	e := New(m, Options{
-		Prefix: v2tree.DefaultPrefix, Timeout: 5 * time.Second, BcryptCost: 4, Clock: clock.System, ClientCertAuth: true,
+		Prefix: v2tree.DefaultPrefix, Timeout: 5 * time.Second, ClientCertAuth: true,
 		Caller: func(ctx context.Context, _ *http.Request) (context.Context, error) { return ctx, nil },
 	})
-	t.Cleanup(e.Close)
 	return &place{t, m, e, e.Handler()}
 }
 

@@ -154,6 +154,7 @@ func (e *Edge) Handler() http.Handler {
 	mux.HandleFunc("/v2/stats/self", e.statsSelf)
 	mux.HandleFunc("/v2/stats/leader", e.statsLeader)
 	if e.options.Auth != nil {
+		mux.Handle("/v2/auth", http.NotFoundHandler()) // a mux would add the slash
 		mux.Handle("/v2/auth/", e.options.Auth)
 	}
 	return mux

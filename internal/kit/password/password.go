@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"sync"
 	"time"
 
@@ -51,6 +52,9 @@ const (
 	callersMax = 16_384
 	// knownMax bounds the remembered passwords, one a user, of some 150 bytes each.
 	knownMax = 16_384
+	// sliceTime of work are done between two rests. A check of some 70 ms in one piece keeps a core from everybody else for as
+	// long, which on a machine of two cores is the longest time that a put takes.
+	sliceTime = 500 * time.Microsecond
 )
 
 // Options say how much a checker may take. The zero value is what a member runs with.
@@ -83,7 +87,7 @@ type Checker struct {
 	share    float64 // of each worker
 	clock    clock.Clock
 	key      [sha256.Size]byte
-	compare  func(hash, password []byte, pause func()) error
+	compare  func(hash, password []byte, breathe func()) error
 	known    *recent.Map[string, digest]
 	hashing  sync.Mutex // held while a new hash is made: one at a time
 	stop     chan struct{}
@@ -110,7 +114,7 @@ type check struct {
 // New starts a checker.
 func New(o Options) *Checker { return start(o, compare) }
 
-func start(o Options, compare func(hash, password []byte, pause func()) error) *Checker {
+func start(o Options, compare func(hash, password []byte, breathe func()) error) *Checker {
 	c := &Checker{
 		cost:    or(o.Cost, bcrypt.DefaultCost),
 		clock:   o.Clock,
@@ -255,20 +259,38 @@ func (c *Checker) work() {
 			return
 		}
 		began := c.clock.Now()
-		last := began
-		// owed is the rest for what was done since the last one.
-		owed := func() time.Duration {
-			worked := c.clock.Now().Sub(last)
-			return time.Duration(float64(worked)/c.share) - worked // a worker's share is its busy part of it
-		}
-		err := c.compare(ch.hash, ch.password, func() {
-			c.rest(owed())
-			last = c.clock.Now()
-		})
-		idle := owed()
+		e := effort{checker: c, since: began}
+		err := c.compare(ch.hash, ch.password, e.breathe)
+		idle := e.owed()
 		c.finish(ch, err, c.clock.Now().Sub(began)+idle)
 		c.rest(idle)
 	}
+}
+
+// effort is the work of one check, and the rests that it owes.
+type effort struct {
+	checker *Checker
+	// since is when the work went on last, worked what was done before since the last rest.
+	since  time.Time
+	worked time.Duration
+}
+
+// owed is the rest for what was worked since the last one. A worker's share is its busy part of it.
+func (e *effort) owed() time.Duration {
+	e.worked += e.checker.clock.Now().Sub(e.since)
+	return time.Duration(float64(e.worked)/e.checker.share) - e.worked
+}
+
+// breathe lets others go first: a put passes many goroutines, and would wait at each. After a slice it rests as well.
+func (e *effort) breathe() {
+	idle := e.owed()
+	if e.worked < sliceTime {
+		runtime.Gosched()
+	} else {
+		e.checker.rest(idle)
+		e.worked = 0
+	}
+	e.since = e.checker.clock.Now()
 }
 
 // next waits for a check; nil once the checker is closed.
@@ -304,7 +326,7 @@ func (c *Checker) finish(ch *check, err error, each time.Duration) {
 }
 
 // rest keeps a worker that just was busy idle for as long as makes its share. On a machine that is busy with other things the
-// check counts its waits for a core as well: checks then take less than their share, never more.
+// time for which its thread waits for a core counts as work: checks then take less than their share, never more.
 func (c *Checker) rest(idle time.Duration) {
 	if idle <= 0 {
 		return
