@@ -3,7 +3,7 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint vuln bench compat compat-v2 e2e sim cluster check peers rootfs image
+.PHONY: build test race lint vuln bench compat compat-v2 node e2e sim cluster check peers rootfs image
 
 # Static binaries in bin/.
 build:
@@ -69,8 +69,15 @@ e2e: build
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_TLS=1 $(GO) test -count=1 -timeout 20m ./test/e2e
 
 # Directories, calls and clusters, with the real etcd beside it.
-compat: build peers
+compat: build peers node
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
+
+# Node's clients of etcd, which test/compat runs: installed where npm and its registry are. Scripts of the packages do not run.
+node:
+	@if command -v npm >/dev/null; then $(MAKE) test/node/node_modules/.package-lock.json || echo "node: npm can't install the clients; their tests will be skipped"; \
+		else echo "node: there is no npm; its clients' tests will be skipped"; fi
+test/node/node_modules/.package-lock.json: test/node/package-lock.json
+	cd test/node && npm ci --ignore-scripts --no-audit --no-fund
 
 # 1,000 programs of the v2 API beside etcd 3.4: five minutes. A failing one says how to replay it.
 compat-v2: build peers
