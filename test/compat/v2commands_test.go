@@ -25,7 +25,7 @@ var v2Walk = []string{
 	"rm /dir", "rmdir /dir", "rmdir /dir2", "rm --dir /dir3", "-o json rm --dir /dir4", "rm /none", "rmdir /none", "rm /b --with-value wrong", "rm /b --with-index 1", "rm /b --with-value 4", "-o extended rm /c", "rm --recursive /dir/two", "rm -r /queue", "-o json rm --recursive /dir", "rm -r /", "rmdir /", "rmdir /a",
 	"set /w 1", "set /w 2", "rm /w", "set /w/x 3", "watch --after-index $+1 /a", "-o json watch --after-index $+1 /a", "-o extended watch --after-index $+1 -r /", "watch --recursive --after-index $+5 /w", "-o json watch --after-index $+5 /w", "watch --after-index $+1 /_hidden",
 	"set /once 1", `exec-watch --after-index=$+1 --recursive /once -- sh -c 'echo $ETCD_WATCH_ACTION $ETCD_WATCH_KEY $ETCD_WATCH_VALUE; kill -INT $PPID'`,
-	"get", "set", "set /a", "mk", "rm", "rmdir", "ls --nosuch", "nosuch", "get --nosuch /a", "set /a 1 --ttl x", "-o yaml get /a", "--endpoints http://$DOWN get /a", "--endpoints http://$DOWN cluster-health", "--no-sync get /a", "--timeout 1s --total-timeout 2s get /a",
+	"get", "set", "set /a", "mk", "rm", "rmdir", "ls --nosuch", "nosuch", "get --nosuch /a", "set /a 1 --ttl x", "-o yaml get /a", "--debug get /a", "--debug --no-sync set /a 'x y'", "--debug rm /none", "--debug user list", "--debug cluster-health", "--endpoints http://$DOWN get /a", "--endpoints http://$DOWN cluster-health", "--no-sync get /a", "--timeout 1s --total-timeout 2s get /a",
 	"cluster-health", "member list", "member remove $NAME", "member remove 1", "member remove xyz", "member update $ID http://127.0.0.1:7777", "member list", "member update $ID $PEER", "member update 1 http://127.0.0.1:7777", "member update xyz http://127.0.0.1:7777", "member update $ID nonsense", "member list",
 	"member add x $PEER", "member add x http://127.0.0.1:1",
 }
@@ -54,6 +54,21 @@ func TestV2Commands(t *testing.T) {
 	t.Run("keys and members", func(t *testing.T) { v2Walks(t, v2Walk, false) })
 	// What users and roles cost in indexes is nobody's affair.
 	t.Run("users and roles", func(t *testing.T) { v2Walks(t, v2AuthWalk, true) })
+}
+
+// Ctrl-C ends what waits, and is a good end.
+func TestV2Interrupt(t *testing.T) {
+	t.Parallel()
+	m := single(t, ours(t), "--enable-v2").Serve()
+	for _, p := range []process.Program{ours(t), stock(t, "etcd34")} {
+		for _, line := range []string{"watch --forever /a", "watch /a", "exec-watch --recursive /a -- echo", "cluster-health --forever"} {
+			args := append([]string{"-s", "INT", "--preserve-status", "1", p.Path("etcdctl")}, strings.Fields(line)...)
+			o := process.Tool(t, "timeout", "", []string{"ETCDCTL_API=2", "ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+			if o.Status != 0 || o.Stderr != "" {
+				t.Errorf("%s's etcdctl %s ends with %+v", p.Name, line, o)
+			}
+		}
+	}
 }
 
 func v2Walks(t *testing.T, lines []string, indexless bool) {

@@ -2,9 +2,17 @@ package v2ctl
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log"
+	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"keelson/test/authority"
 )
 
 // execute runs a command line with an environment and gives what it printed.
@@ -138,5 +146,46 @@ func TestDebug(t *testing.T) {
 	want := "start to sync cluster using endpoints(" + f.URL + ")\ngot endpoints(" + f.URL + ") after sync\nCluster-Endpoints: " + f.URL + "\nCluster-Endpoints: " + f.URL + "\n"
 	if status != 0 || out != "ann\nbob\n" || diag != want {
 		t.Errorf("status %d, %q, %q; want %q", status, out, diag, want)
+	}
+}
+
+// Files for TLS come from flags or the environment; a member that asks for certificates is shown one.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca := authority.New(t, "ca")
+	bundle := filepath.Join(dir, "ca.crt")
+	authority.Bundle(t, bundle, ca)
+	member, own := ca.Local(dir, "member"), ca.Local(dir, "client")
+	f := &fake{}
+	f.Server = httptest.NewUnstartedServer(f)
+	pair, err := tls.LoadX509KeyPair(member.CertFile, member.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Cert)
+	f.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert}
+	f.Config.ErrorLog = log.New(io.Discard, "", 0) // it is refused on purpose
+	f.StartTLS()
+	t.Cleanup(f.Close)
+	at := "ETCDCTL_ENDPOINTS=" + f.URL
+	for _, x := range []struct {
+		env, args []string
+		status    int
+		diag      string
+	}{
+		{[]string{at}, []string{"--ca-file", bundle, "--cert-file", own.CertFile, "--key-file", own.KeyFile}, 0, ""},
+		{[]string{at, "ETCDCTL_CA_FILE=" + bundle, "ETCDCTL_CERT_FILE=" + own.CertFile, "ETCDCTL_KEY_FILE=" + own.KeyFile}, nil, 0, ""},
+		{[]string{at}, []string{"--ca-file", bundle}, statusServerError, "certificate required"},
+		{[]string{at}, []string{"--cert-file", own.CertFile, "--key-file", own.KeyFile}, statusServerError, "unknown authority"},
+	} {
+		status, out, diag := execute(x.env, append(x.args, "get", "a")...)
+		if status != x.status || (out == "v\n") != (x.status == 0) || !strings.Contains(diag, x.diag) {
+			t.Errorf("%v %v: status %d, %q, %q", x.env, x.args, status, out, diag)
+		}
+	}
+	status, out, _ := execute([]string{at}, "--ca-file", bundle, "--cert-file", own.CertFile, "--key-file", own.KeyFile, "cluster-health")
+	if status != statusNotHealthy || !strings.Contains(out, "member 8e9e05c52164694d is healthy: got healthy result from "+f.URL) {
+		t.Errorf("cluster-health: status %d, %q", status, out)
 	}
 }
