@@ -11,6 +11,19 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// Whatever a log holds, it is told apart or refused.
+func FuzzContentOf(f *testing.F) {
+	f.Add([]byte{0xff})
+	f.Add([]byte("\x08\x07\x12\x03PUT\x1a\x04/1/a"))
+	f.Add([]byte("\x12\x0d\x08\x07\x12\x03PUT\x1a\x04/1/a"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := ContentOf(&raftpb.Entry{Index: new(uint64(1)), Data: data})
+		if err != nil && !errors.Is(err, ErrUnknownRequest) || err == nil && (got < ContentNone || got > ContentV3) || (got == ContentNone && err == nil) != (len(data) == 0) {
+			t.Errorf("%d, %v", got, err)
+		}
+	})
+}
+
 func TestContentOf(t *testing.T) {
 	v2 := func(method, path string) []byte {
 		b := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 7)

@@ -1,6 +1,7 @@
 package v2ctl
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -37,7 +38,9 @@ func execWatchVerb() verb {
 			}
 			w := api.Watcher(key, &client.WatcherOptions{AfterIndex: uint64(after), Recursive: recursive})
 			running := make(chan struct{}, commandsMax)
-			return c.follow(w, func(r *client.Response) (more bool, err error) { return true, c.start(command, r, running) })
+			return c.follow(w, func(ctx context.Context, r *client.Response) (more bool, err error) {
+				return true, c.start(ctx, command, r, running)
+			})
 		},
 	}
 }
@@ -61,7 +64,7 @@ func (c *call) keyAndCommand() (key string, command []string, err error) {
 
 // start runs the command for one change. Its end is waited for by nobody but the bound: Ctrl-C ends etcdctl at once, and
 // the commands as the terminal sees fit.
-func (c *call) start(command []string, r *client.Response, running chan struct{}) error {
+func (c *call) start(ctx context.Context, command []string, r *client.Response, running chan struct{}) error {
 	if r.Node.Dir {
 		fmt.Fprintf(c.Diag, "Ignored dir %s change\n", r.Node.Key)
 		return nil
@@ -74,7 +77,11 @@ func (c *call) start(command []string, r *client.Response, running chan struct{}
 		"ETCD_WATCH_VALUE="+r.Node.Value,
 	)
 	cmd.Stdout, cmd.Stderr = c.Out, c.Diag
-	running <- struct{}{}
+	select {
+	case running <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
 	if err := cmd.Start(); err != nil {
 		return &failure{status: statusError, text: err.Error(), err: err}
 	}

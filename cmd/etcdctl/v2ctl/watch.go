@@ -31,7 +31,7 @@ func watchVerb() verb {
 				return err
 			}
 			w := api.Watcher(key, &client.WatcherOptions{AfterIndex: uint64(after), Recursive: recursive})
-			return c.follow(w, func(r *client.Response) (more bool, err error) {
+			return c.follow(w, func(_ context.Context, r *client.Response) (more bool, err error) {
 				if r.Node.Dir {
 					return true, nil
 				}
@@ -45,7 +45,7 @@ func watchVerb() verb {
 }
 
 // follow takes changes until take wants no more, or Ctrl-C, which is a good end.
-func (c *call) follow(w client.Watcher, take func(*client.Response) (more bool, err error)) error {
+func (c *call) follow(w client.Watcher, take func(context.Context, *client.Response) (more bool, err error)) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	for {
@@ -56,7 +56,7 @@ func (c *call) follow(w client.Watcher, take func(*client.Response) (more bool, 
 		case err != nil:
 			return asked(err)
 		}
-		if more, err := take(r); err != nil || !more {
+		if more, err := take(ctx, r); err != nil || !more {
 			return err
 		}
 	}
