@@ -92,6 +92,9 @@ func (b *builder) finish(strictClients bool) error {
 	if b.given["initial-cluster"] == "" {
 		c.Cluster.Initial = ""
 	}
+	if err := c.settleDiscovery(); err != nil {
+		return err
+	}
 	c.Listen.PeerRead = max(c.Listen.PeerRead, peerTimeoutMin)
 	c.Listen.PeerWrite = max(c.Listen.PeerWrite, peerTimeoutMin)
 	if c.Limits.WarnUnary == 0 {

@@ -63,6 +63,8 @@ type Cluster struct {
 	AdvertiseClient types.URLs
 	// Initial is the text of --initial-cluster, "name=url,name=url"; Founders reads it. Only the first start looks at it.
 	Initial string
+	// Discovery is how the founders find each other where Initial does not name them.
+	Discovery Discovery
 	// Resolve looks a host name up when two texts of one URL list differ; nil compares the texts alone.
 	Resolve func(host string) ([]string, error)
 	// Existing says that the member joins a cluster that runs already (--initial-cluster-state existing).

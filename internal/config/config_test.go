@@ -377,8 +377,11 @@ func refusals() map[string]string {
 		"--experimental-enable-v2v3=/x":                                  "v2",
 		"--log-package-levels=raft=DEBUG":                                "log level",
 		"--election-timeout=99999999999999":                              "usage",
-		"--discovery=https://x/y":                                        "discovery is not in this version",
-		"--discovery-srv=example.com":                                    "discovery is not in this version",
+		"--discovery=https://x":                                          "give the whole URL of a token",
+		"--discovery=ftp://x/y":                                          "give the whole URL of a token",
+		"--discovery=http://x/y --discovery-proxy=ftp://x":               "give the URL of an HTTP proxy",
+		"--discovery=http://x/y --initial-cluster=default=http://x:1":    `Choose one of "initial-cluster", "discovery"`,
+		"--discovery-srv=example.com":                                    "this way of discovery is not in this version",
 	}
 }
 
@@ -392,7 +395,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v does not wrap ErrUsage", line, err)
 		}
 	}
-	if _, _, err := Parse(nil, []string{"ETCD_DISCOVERY=http://x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_DISCOVERY is set, but discovery") {
+	if _, _, err := Parse(nil, []string{"ETCD_DISCOVERY_SRV=x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_DISCOVERY_SRV is set, but this way of discovery") {
 		t.Errorf("by environment: %v", err)
 	}
 }

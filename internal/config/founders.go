@@ -39,10 +39,25 @@ func (c *Cluster) Founders(name string) (types.URLsMap, error) {
 		return nil, fmt.Errorf("couldn't find local name %q in the initial cluster configuration: --initial-cluster names %s; set --name to one of them, or add %s=%s",
 			name, strings.Join(sortedKeys(members), ", "), name, c.AdvertisePeer)
 	}
-	if !c.sameURLs(mine, c.AdvertisePeer) {
-		return nil, fmt.Errorf("--initial-cluster has %s=%s but --initial-advertise-peer-urls has %s: make the two the same", name, mine, c.AdvertisePeer)
+	return members, c.checkMine("--initial-cluster", name, mine)
+}
+
+// checkMine wants the URLs that source has for this member to be those that it advertises.
+func (c *Cluster) checkMine(source, name string, mine types.URLs) error {
+	if c.sameURLs(mine, c.AdvertisePeer) {
+		return nil
 	}
-	return members, nil
+	return fmt.Errorf("%s has %s=%s but --initial-advertise-peer-urls has %s: make the two the same", source, name, mine, c.AdvertisePeer)
+}
+
+// CheckFound looks at founders that were discovered, this member among them, as Founders looks at those of --initial-cluster.
+func (c *Config) CheckFound(members types.URLsMap) error {
+	for _, urls := range members {
+		if err := checkMemberURLs("the members that discovery found", urls); err != nil {
+			return err
+		}
+	}
+	return c.Cluster.checkMine("discovery", c.Member.Name, members[c.Member.Name])
 }
 
 // parseMembers reads "name=url,name=url", where a name may come again with another URL.

@@ -39,9 +39,8 @@ const (
 
 // What the settings of later features wait for.
 const (
-	laterV2V3      = "the experiment of a v2 store above v3 (--enable-v2 and --v2-prefix are that, with keys laid out another way)"
-	laterDiscovery = "discovery"
-	laterTracing   = "distributed tracing"
+	laterV2V3    = "the experiment of a v2 store above v3 (--enable-v2 and --v2-prefix are that, with keys laid out another way)"
+	laterTracing = "distributed tracing"
 )
 
 const defaultRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
@@ -150,30 +149,6 @@ func clusterRows() []Row {
 			Deprecated: "--v2-deprecation has no effect and goes with etcd 3.8",
 			kind:       checked(oneOf("not-yet", "write-only", "write-only-skip-check", "write-only-drop-data", "gone"))},
 	}
-}
-
-func discoveryRows() []Row {
-	rows := []Row{
-		{Flag: "discovery", Default: "", Help: "The URL of a discovery token (v2 protocol).", kind: checked(parseText)},
-		{Flag: "discovery-token", Default: "", Help: "The token of the cluster to find (v3 protocol).", kind: checked(parseText)},
-		{Flag: "discovery-endpoints", Default: "", Help: "The endpoints of the cluster that serves discovery (v3 protocol).", kind: checked(parseList)},
-		{Flag: "discovery-dial-timeout", Default: "2s", Help: "How long a connection to the discovery cluster may take.", kind: checked(parseDuration)},
-		{Flag: "discovery-request-timeout", Default: "5s", Help: "How long a request to the discovery cluster may take.", kind: checked(parseDuration)},
-		{Flag: "discovery-keepalive-time", Default: "2s", Help: "How long a connection to the discovery cluster may be idle before a ping.", kind: checked(parseDuration)},
-		{Flag: "discovery-keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.", kind: checked(parseDuration)},
-		{Flag: "discovery-insecure-transport", Default: "true", Help: "Talk to the discovery cluster in plain text.", kind: checked(parseBool)},
-		{Flag: "discovery-insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificate of the discovery cluster; for tests.", kind: checked(parseBool)},
-		{Flag: "discovery-cert", Default: "", Help: "The client certificate for the discovery cluster.", kind: checked(parseText)},
-		{Flag: "discovery-key", Default: "", Help: "The key of that certificate.", kind: checked(parseText)},
-		{Flag: "discovery-cacert", Default: "", Help: "The authorities that the certificate of the discovery cluster is checked against.", kind: checked(parseText)},
-		{Flag: "discovery-user", Default: "", Help: "The user for the discovery cluster, NAME or NAME:PASSWORD.", kind: checked(parseText)},
-		{Flag: "discovery-password", Default: "", Help: "That user's password.", kind: checked(parseText)},
-		{Flag: "discovery-fallback", Default: "exit", Help: "What to do when discovery fails: exit. The proxy of old versions is gone.", kind: checked(oneOf("exit"))},
-		{Flag: "discovery-proxy", Default: "", Help: "An HTTP proxy to reach the discovery service through (v2 protocol).", kind: checked(parseText)},
-		{Flag: "discovery-srv", Default: "", Help: "The DNS domain whose SRV records name the members.", kind: checked(parseText)},
-		{Flag: "discovery-srv-name", Default: "", Help: "A suffix to the service name of those records.", kind: checked(parseText)},
-	}
-	return allLater(rows, clustering, laterDiscovery)
 }
 
 func authRows() []Row {

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
 	"keelson/internal/config"
@@ -24,6 +24,8 @@ var (
 		"restore the directory from a snapshot, or remove the member, wipe the directory and add the member again")
 	// ErrLogLost is returned when the only member's log ends before what its state file holds.
 	ErrLogLost = errors.New("the log ends before the state file: entries were lost; restore the directory from a snapshot")
+	// ErrDiscovery is returned when the other founders of the cluster were not found.
+	ErrDiscovery = errors.New("discovery failed")
 )
 
 // dirs is where a member keeps its files.
@@ -52,13 +54,13 @@ type genesis struct {
 
 // begin works out who this member is, from its configuration alone or, to join, from the running cluster. It changes
 // nothing on disk.
-func begin(cfg *config.Config, caller Caller, logger *zap.Logger) (*genesis, error) {
-	urls, err := cfg.Founders()
+func begin(cfg *config.Config, d Deps) (*genesis, error) {
+	urls, err := founders(cfg, d)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Cluster.Existing {
-		return join(cfg, urls, caller, logger)
+		return join(cfg, urls, d.Caller, d.Logger)
 	}
 	g := &genesis{}
 	for name, u := range urls {
@@ -86,9 +88,21 @@ func begin(cfg *config.Config, caller Caller, logger *zap.Logger) (*genesis, err
 			others = append(others, m.PeerURLs)
 		}
 	}
-	heard, err := inquire(context.Background(), caller, g.id, g.clusterID, others)
+	heard, err := inquire(context.Background(), d.Caller, g.id, g.clusterID, others)
 	g.unproven = !heard && len(others) > 0
 	return g, err
+}
+
+// founders gives the members of a new cluster with their peer URLs, or, where this one joins, all members of the running one.
+func founders(cfg *config.Config, d Deps) (types.URLsMap, error) {
+	if d.Discover == nil {
+		return cfg.Founders()
+	}
+	found, err := d.Discover(context.Background(), cluster.MemberID(cfg.Cluster.AdvertisePeer.StringSlice(), cfg.Cluster.Token))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDiscovery, err)
+	}
+	return found, cfg.CheckFound(found)
 }
 
 // firstEntries gives the entries that every founder's log begins with: one conf change a founder, in the order of

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coreos/go-semver/semver"
+	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"golang.org/x/crypto/bcrypt"
@@ -37,6 +38,9 @@ type Deps struct {
 	Network func(NetworkParams) Network
 	// Caller asks other members; it works before this member has an identity.
 	Caller Caller
+	// Discover finds the founders of a new cluster, this member of the given ID among them, and may wait for them as long as
+	// it takes. nil: the configuration names them.
+	Discover func(ctx context.Context, id uint64) (types.URLsMap, error)
 	// Observe is told how long things took. Its zero value observes nothing.
 	Observe Observer
 	// Random is where tokens come from, ReadFile reads keys by the names in --auth-token; nil: the machine's own.

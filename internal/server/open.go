@@ -58,7 +58,7 @@ func open(cfg *config.Config, d Deps, fail func(error)) (_ *opened, err error) {
 	fresh := !wal.Exists(d.FS, o.dirs.wal)
 	var g *genesis
 	if fresh {
-		if g, err = begin(cfg, d.Caller, d.Logger); err != nil {
+		if g, err = begin(cfg, d); err != nil {
 			return nil, err
 		}
 		if err := makeDirs(d.FS, o.dirs); err != nil {
@@ -122,6 +122,9 @@ func (o *opened) reopen(cfg *config.Config, d Deps) error {
 		return err
 	}
 	o.wal, o.id, o.clusterID = w, c.NodeID, c.ClusterID
+	if d.Discover != nil && begun(c, o.store) {
+		d.Logger.Info("discovery is ignored: this member is initialized already and has its log", zap.String("wal-dir", o.dirs.wal))
+	}
 	if err := o.foundAgain(cfg, d, c); err != nil {
 		return err
 	}
@@ -173,7 +176,7 @@ func (o *opened) foundAgain(cfg *config.Config, d Deps, c *wal.Contents) error {
 	if begun(c, o.store) || cfg.Cluster.Existing {
 		return nil
 	}
-	g, err := begin(cfg, d.Caller, d.Logger)
+	g, err := begin(cfg, d)
 	for _, why := range []error{ErrBootstrapped, ErrWasRemoved, ErrOtherCluster} {
 		if errors.Is(err, why) {
 			return err
