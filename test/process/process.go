@@ -148,6 +148,16 @@ func introduce(all []*Member) {
 	}
 }
 
+// Strangers makes members that know nothing of each other: flags say how they are to find each other. None is started.
+func Strangers(t testing.TB, programs []Program, flags ...string) []*Member {
+	t.Helper()
+	all := Cluster(t, programs, flags...)
+	for _, m := range all {
+		m.birth.initial = ""
+	}
+	return all
+}
+
 // Joiner makes a member that joins a running cluster of others, to which it is to be added before it starts.
 func Joiner(t testing.TB, p Program, name string, others []*Member, flags ...string) *Member {
 	t.Helper()
@@ -242,10 +252,14 @@ func (m *Member) args() []string {
 		return m.Flags
 	}
 	client, peer := m.ClientURL(), m.PeerURL()
-	return slices.Concat([]string{
+	usual := []string{
 		"--name=" + m.Name, "--data-dir=" + m.Dir, "--listen-client-urls=" + client, "--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=" + m.birth.initial,
-	}, m.birth.certs.flags, m.Flags)
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+	}
+	if m.birth.initial != "" {
+		usual = append(usual, "--initial-cluster="+m.birth.initial)
+	}
+	return slices.Concat(usual, m.birth.certs.flags, m.Flags)
 }
 
 // Environ is the environment without what would change a member or a tool behind the test's back.
