@@ -1,0 +1,83 @@
+package compat
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"keelson/test/process"
+)
+
+// A discovery URL of either kind of service brings members of both kinds together: they compute the same identities from it.
+// Members of 3.4 can be in no cluster with those of 3.7; they find each other by Keelson.
+func TestDiscoveryV2(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ service, kinds []string }{
+		"at etcd":        {[]string{"etcd34"}, []string{"keelson", "etcd35", "keelson"}},
+		"at Keelson":     {[]string{"keelson"}, []string{"etcd35", "keelson", "etcd35"}},
+		"3.4's founders": {[]string{"keelson"}, []string{"etcd34", "etcd34", "etcd34"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := single(t, named(t, c.service)[0], "--enable-v2").Serve()
+			at := service.ClientURL() + "/v2/keys/discovery/6c007a14875d53d9bf0ef5a6fc0257c817f0fb83"
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, at+"/_config/size", strings.NewReader(url.Values{"value": {"3"}}.Encode()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			all := process.Strangers(t, named(t, c.kinds), "--discovery="+at)
+			for _, m := range all {
+				m.Start()
+			}
+			meet(t, all)
+		})
+	}
+}
+
+// named gives programs by their names.
+func named(t *testing.T, kinds []string) (all []process.Program) {
+	t.Helper()
+	for _, k := range kinds {
+		if k == "keelson" {
+			all = append(all, ours(t))
+		} else {
+			all = append(all, stock(t, k))
+		}
+	}
+	return all
+}
+
+// meet waits until members serve as one cluster.
+func meet(t *testing.T, all []*process.Member) {
+	t.Helper()
+	for _, m := range all {
+		m.WaitHealthy()
+	}
+	for _, m := range all {
+		process.Until(t, m.Name+" sees all members started", func() error {
+			own := process.Dial(t, m)
+			defer own.Close()
+			list, err := own.MemberList(t.Context())
+			if err != nil {
+				return err
+			}
+			started := 0
+			for _, x := range list.Members {
+				if len(x.ClientURLs) > 0 {
+					started++
+				}
+			}
+			if started != len(all) || len(list.Members) != len(all) {
+				return fmt.Errorf("members: %v", list.Members)
+			}
+			return nil
+		})
+	}
+}
