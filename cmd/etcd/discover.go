@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"keelson/internal/config"
 	discoveryv2 "keelson/internal/discovery/v2"
+	discoveryv3 "keelson/internal/discovery/v3"
 	"keelson/internal/kit/clock"
 )
 
@@ -21,13 +25,61 @@ func discover(cfg *config.Config, log *zap.Logger) func(ctx context.Context, id 
 	d := &cfg.Cluster.Discovery
 	name, urls := cfg.Member.Name, cfg.Cluster.AdvertisePeer
 	switch {
-	case d.URL != nil && cfg.Cluster.Existing:
+	case d.Discovers() && cfg.Cluster.Existing:
 		return func(context.Context, uint64) (types.URLsMap, error) { return nil, errJoining }
 	case d.URL != nil:
 		return func(ctx context.Context, id uint64) (types.URLsMap, error) {
 			return discoveryv2.Find(ctx, discoveryv2.Options{URL: d.URL, Proxy: d.Proxy, Clock: clock.System, Logger: log}, id, name, urls)
 		}
+	case d.Cluster.Token != "":
+		o := discoveryv3.Options{
+			Token: d.Cluster.Token, RequestTime: d.Cluster.RequestTimeout, Clock: clock.System, Logger: log,
+			Dial: discoveryv3.Dialer(discoverySpec(&d.Cluster), log),
+		}
+		return func(ctx context.Context, id uint64) (types.URLsMap, error) {
+			return discoveryv3.Find(ctx, o, id, name, urls)
+		}
 	default:
 		return nil
 	}
+}
+
+func discoverySpec(d *config.DiscoveryCluster) clientv3.ConfigSpec {
+	spec := clientv3.ConfigSpec{
+		Endpoints: d.Endpoints, DialTimeout: d.DialTimeout, RequestTimeout: d.RequestTimeout, KeepAliveTime: d.KeepAliveTime, KeepAliveTimeout: d.KeepAliveTimeout,
+		Secure: &clientv3.SecureConfig{Cert: d.CertFile, Key: d.KeyFile, Cacert: d.CAFile, InsecureTransport: d.Plain, InsecureSkipVerify: d.SkipVerify},
+	}
+	if d.User != "" {
+		spec.Auth = &clientv3.AuthConfig{Username: d.User, Password: d.Password}
+	}
+	return spec
+}
+
+// shown is a command line as the log may show it: without the password of --discovery-password and --discovery-user.
+func shown(args []string) []string {
+	out := slices.Clone(args)
+	for i := range out {
+		flag, value, joined := strings.Cut(out[i], "=")
+		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
+		if name == flag || name != "discovery-password" && name != "discovery-user" {
+			continue
+		}
+		const hidden = "(not shown)"
+		hide := func(value string) string {
+			if user, _, ok := strings.Cut(value, ":"); ok && name == "discovery-user" {
+				return user + ":" + hidden
+			}
+			if name == "discovery-user" {
+				return value
+			}
+			return hidden
+		}
+		switch {
+		case joined:
+			out[i] = flag + "=" + hide(value)
+		case i+1 < len(out):
+			out[i+1] = hide(out[i+1])
+		}
+	}
+	return out
 }

@@ -68,7 +68,7 @@ func command(args, environ []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	defer func() { _ = done() }() // there is nowhere left to tell
-	log.Info("Running: ", zap.Strings("args", args))
+	log.Info("Running: ", zap.Strings("args", shown(args)))
 	for _, w := range warnings {
 		log.Warn(w)
 	}

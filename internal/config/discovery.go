@@ -4,36 +4,70 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Discovery says how members find each other before the cluster's first start. At most one of the ways is set.
 type Discovery struct {
 	// URL is a token of a discovery service of the v2 protocol, and Proxy an HTTP proxy to reach it through; nil for none.
 	URL, Proxy *url.URL
+	// Cluster keeps a token of the v3 protocol.
+	Cluster DiscoveryCluster
 
 	token, proxy string
+}
+
+// DiscoveryCluster is a cluster of etcd or Keelson that keeps tokens of the v3 protocol, and how it is reached.
+type DiscoveryCluster struct {
+	// Token is empty where this way is not taken.
+	Token     string
+	Endpoints []string
+	// DialTimeout and RequestTimeout bound one connection and one request.
+	DialTimeout, RequestTimeout     time.Duration
+	KeepAliveTime, KeepAliveTimeout time.Duration
+	// Plain talks in plain text to endpoints that do not begin with https://, unless a file is given.
+	Plain                     bool
+	SkipVerify                bool
+	CertFile, KeyFile, CAFile string
+	// User is empty for none.
+	User, Password string
 }
 
 const laterDiscovery = "this way of discovery"
 
 func discoveryRows() []Row {
+	v3 := func(c *Config) *DiscoveryCluster { return &c.Cluster.Discovery.Cluster }
 	rows := []Row{
 		{Flag: "discovery", Default: "", Help: "The URL of a discovery token (v2 protocol): members that are given the same one find each other there. Only the first start looks at it.",
 			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.token })},
-		{Flag: "discovery-token", Default: "", Help: "The token of the cluster to find (v3 protocol).", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-endpoints", Default: "", Help: "The endpoints of the cluster that serves discovery (v3 protocol).", Later: laterDiscovery, kind: checked(parseList)},
-		{Flag: "discovery-dial-timeout", Default: "2s", Help: "How long a connection to the discovery cluster may take.", Later: laterDiscovery, kind: checked(parseDuration)},
-		{Flag: "discovery-request-timeout", Default: "5s", Help: "How long a request to the discovery cluster may take.", Later: laterDiscovery, kind: checked(parseDuration)},
-		{Flag: "discovery-keepalive-time", Default: "2s", Help: "How long a connection to the discovery cluster may be idle before a ping.", Later: laterDiscovery, kind: checked(parseDuration)},
-		{Flag: "discovery-keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.", Later: laterDiscovery, kind: checked(parseDuration)},
-		{Flag: "discovery-insecure-transport", Default: "true", Help: "Talk to the discovery cluster in plain text.", Later: laterDiscovery, kind: checked(parseBool)},
-		{Flag: "discovery-insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificate of the discovery cluster; for tests.", Later: laterDiscovery, kind: checked(parseBool)},
-		{Flag: "discovery-cert", Default: "", Help: "The client certificate for the discovery cluster.", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-key", Default: "", Help: "The key of that certificate.", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-cacert", Default: "", Help: "The authorities that the certificate of the discovery cluster is checked against.", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-user", Default: "", Help: "The user for the discovery cluster, NAME or NAME:PASSWORD.", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-password", Default: "", Help: "That user's password.", Later: laterDiscovery, kind: checked(parseText)},
+		{Flag: "discovery-token", Default: "", Help: "The token of the cluster to find (v3 protocol): members that are given the same one find each other by it. Only the first start looks at it.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).Token })},
+		{Flag: "discovery-endpoints", Default: "", Help: "The endpoints of the cluster that keeps the token (v3 protocol), separated by commas.",
+			kind: into(parseList, func(c *Config) *[]string { return &v3(c).Endpoints })},
+		{Flag: "discovery-dial-timeout", Default: "2s", Help: "How long a connection to that cluster may take.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).DialTimeout })},
+		{Flag: "discovery-request-timeout", Default: "5s", Help: "How long a request to that cluster may take.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).RequestTimeout })},
+		{Flag: "discovery-keepalive-time", Default: "2s", Help: "How long a connection to that cluster may be idle before a ping.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).KeepAliveTime })},
+		{Flag: "discovery-keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.",
+			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).KeepAliveTimeout })},
+		{Flag: "discovery-insecure-transport", Default: "true", Help: "Talk to that cluster in plain text where an endpoint is not https:// and no certificate is named.",
+			kind: into(parseBool, func(c *Config) *bool { return &v3(c).Plain })},
+		{Flag: "discovery-insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificates of that cluster; for tests.",
+			kind: into(parseBool, func(c *Config) *bool { return &v3(c).SkipVerify })},
+		{Flag: "discovery-cert", Default: "", Help: "The client certificate for that cluster.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).CertFile })},
+		{Flag: "discovery-key", Default: "", Help: "The key of that certificate.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).KeyFile })},
+		{Flag: "discovery-cacert", Default: "", Help: "The authorities that the certificates of that cluster are checked against.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).CAFile })},
+		{Flag: "discovery-user", Default: "", Help: "The user for that cluster, NAME or NAME:PASSWORD.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).User })},
+		{Flag: "discovery-password", Default: "", Help: "That user's password. Others on this machine see flags: ETCD_DISCOVERY_PASSWORD is better.",
+			kind: into(parseText, func(c *Config) *string { return &v3(c).Password })},
 		{Flag: "discovery-fallback", Default: "exit", Help: "What to do when discovery fails: exit. The proxy of old versions is gone.", kind: checked(oneOf("exit"))},
 		{Flag: "discovery-proxy", Default: "", Help: "An HTTP proxy to reach the discovery service through (v2 protocol).",
 			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.proxy })},
@@ -44,27 +78,63 @@ func discoveryRows() []Row {
 }
 
 // Discovers tells whether the founders are to be found by discovery.
-func (c *Config) Discovers() bool { return c.Cluster.Discovery.URL != nil }
+func (d *Discovery) Discovers() bool { return d.URL != nil || d.Cluster.Token != "" }
 
 // settleDiscovery reads what discovery is told, and makes its token the cluster's, as etcd does: by it the identities of
 // members and cluster are unique.
 func (c *Config) settleDiscovery() error {
 	d := &c.Cluster.Discovery
-	if d.token == "" {
-		return nil
+	ways := 0
+	for _, set := range []bool{c.Cluster.Initial != "", d.token != "", len(d.Cluster.Endpoints) > 0} {
+		if set {
+			ways++
+		}
 	}
-	if c.Cluster.Initial != "" {
+	if ways > 1 {
 		return errConflict
 	}
-	var err error
+	if err := d.Cluster.settle(); err != nil {
+		return err
+	}
+	switch {
+	case d.Cluster.Token != "":
+		c.Cluster.Token = d.Cluster.Token
+	case d.token != "":
+		c.Cluster.Token = d.token
+		return d.settleURL()
+	}
+	return nil
+}
+
+// settle checks what the v3 protocol is told, and takes a user apart.
+func (d *DiscoveryCluster) settle() error {
+	switch {
+	case (d.Token != "") != (len(d.Endpoints) > 0):
+		return errors.New("both --discovery-token and --discovery-endpoints must be set: set the other one too, or neither")
+	case d.Token == "":
+		return nil
+	case slices.Contains(d.Endpoints, ""):
+		return errors.New("--discovery-endpoints must not contain empty endpoints: remove the extra comma")
+	case d.RequestTimeout == 0:
+		return errors.New("--discovery-request-timeout is 0: no request could be answered in time")
+	case (d.CertFile != "") != (d.KeyFile != ""):
+		return errors.New("--discovery-cert and --discovery-key must both be given, or neither")
+	case d.User == "" || d.Password != "":
+		return nil
+	}
+	var given bool
+	if d.User, d.Password, given = strings.Cut(d.User, ":"); !given {
+		return errors.New("--discovery-user has no password: set ETCD_DISCOVERY_PASSWORD; there is nobody to ask for it")
+	}
+	return nil
+}
+
+func (d *Discovery) settleURL() (err error) {
 	if d.URL, err = discoveryURL(d.token); err != nil {
 		return err
 	}
-	if d.Proxy, err = proxyURL(d.proxy); err != nil {
-		return err
-	}
-	c.Cluster.Token = d.token
-	return nil
+	d.Proxy, err = proxyURL(d.proxy)
+	return err
 }
 
 // errConflict is etcd's, with the mend.

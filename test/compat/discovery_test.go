@@ -41,6 +41,36 @@ func TestDiscoveryV2(t *testing.T) {
 	}
 }
 
+// A token in a cluster of either kind brings members of both kinds together. Each kind writes what the other reads.
+func TestDiscoveryV3(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ registry, kinds []string }{
+		"at etcd":    {[]string{"etcd37"}, []string{"keelson", "etcd37", "keelson"}},
+		"at Keelson": {[]string{"keelson"}, []string{"etcd36", "keelson", "etcd37"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			registry := single(t, named(t, c.registry)[0]).Serve()
+			client := registry.Client()
+			defer client.Close()
+			if _, err := client.Put(t.Context(), "/_etcd/registry/tok/_config/size", "3"); err != nil {
+				t.Fatal(err)
+			}
+			all := process.Strangers(t, named(t, c.kinds), "--discovery-token=tok", "--discovery-endpoints="+registry.ClientURL())
+			for _, m := range all {
+				m.Start()
+			}
+			meet(t, all)
+			for _, m := range all {
+				key := fmt.Sprintf("/_etcd/registry/tok/members/%x", m.ID())
+				got, err := client.Get(t.Context(), key)
+				if want := m.Name + "=" + m.PeerURL(); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != want {
+					t.Errorf("%s (%s) wrote at %s not %q but %v (%v)", m.Name, m.Program.Name, key, want, got, err)
+				}
+			}
+		})
+	}
+}
+
 // named gives programs by their names.
 func named(t *testing.T, kinds []string) (all []process.Program) {
 	t.Helper()

@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/test/authority"
 	"keelson/test/process"
 )
 
@@ -117,5 +120,67 @@ func TestDiscoveryV2Ways(t *testing.T) {
 	proxied.Serve()
 	if asked.Load() == 0 {
 		t.Error("the proxy was not asked")
+	}
+}
+
+// Three members that know a token alone become a cluster through another one with TLS and users; a fourth is refused, and so
+// is who has the wrong password.
+func TestDiscoveryV3(t *testing.T) {
+	t.Parallel()
+	plainOnly(t, "members that find each other are given no users")
+	dir, ca := t.TempDir(), authority.New(t, "discovery")
+	pair, client, roots := ca.Local(dir, "member"), ca.Local(dir, "client"), filepath.Join(dir, "ca")
+	authority.Bundle(t, roots, ca)
+	registry := process.Single(t, keelson, "", "--cert-file="+pair.CertFile, "--key-file="+pair.KeyFile, "--trusted-ca-file="+roots, "--client-cert-auth")
+	process.Secure([]*process.Member{registry}, authority.Client(&client, ca), false)
+	registry.Serve()
+	prepareToken(t, registry, "tok")
+
+	flags := []string{
+		"--discovery-token=tok", "--discovery-endpoints=" + registry.ClientURL(), "--discovery-cacert=" + roots,
+		"--discovery-cert=" + client.CertFile, "--discovery-key=" + client.KeyFile, "--discovery-user=founder",
+	}
+	all := strangers(t, 4, flags...)
+	all[0].Env = []string{"ETCD_DISCOVERY_PASSWORD=wrong"}
+	if log := all[0].Refused(); !strings.Contains(log, "authentication failed") || strings.Contains(log, "wrong\"") {
+		t.Errorf("a wrong password: %s", log)
+	}
+	for _, m := range all {
+		m.Env = []string{"ETCD_DISCOVERY_PASSWORD=secret"}
+	}
+	for _, m := range all[:3] {
+		m.Start()
+	}
+	together(t, all[:3])
+	if log := all[3].Refused(); !strings.Contains(log, "cluster is full") {
+		t.Errorf("a fourth: %s", log)
+	}
+	registry.Stop()
+	all[1].Kill()
+	all[1].Serve()
+}
+
+// prepareToken makes a token for three founders, and a user who may do no more than found.
+func prepareToken(t *testing.T, registry *process.Member, token string) {
+	t.Helper()
+	c := registry.Client()
+	defer c.Close()
+	prefix := "/_etcd/registry/" + token + "/"
+	for _, do := range []func() error{
+		func() error { _, err := c.Put(t.Context(), prefix+"_config/size", "3"); return err },
+		func() error { _, err := c.UserAdd(t.Context(), "root", "secret"); return err },
+		func() error { _, err := c.UserGrantRole(t.Context(), "root", "root"); return err },
+		func() error { _, err := c.UserAdd(t.Context(), "founder", "secret"); return err },
+		func() error { _, err := c.RoleAdd(t.Context(), "founder"); return err },
+		func() error {
+			_, err := c.RoleGrantPermission(t.Context(), "founder", prefix, clientv3.GetPrefixRangeEnd(prefix), clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		},
+		func() error { _, err := c.UserGrantRole(t.Context(), "founder", "founder"); return err },
+		func() error { _, err := c.AuthEnable(t.Context()); return err },
+	} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
