@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/config"
+	"keelson/internal/discovery/dnssrv"
 	discoveryv2 "keelson/internal/discovery/v2"
 	discoveryv3 "keelson/internal/discovery/v3"
 	"keelson/internal/kit/clock"
@@ -20,12 +22,13 @@ import (
 var errJoining = errors.New("discovery URL should not be set when joining existing initial cluster: a token is for the founders; " +
 	"give --initial-cluster with all members, this one too, in place of it")
 
-// discover is how a member finds the founders of its cluster; nil where the configuration names them.
-func discover(cfg *config.Config, log *zap.Logger) func(ctx context.Context, id uint64) (types.URLsMap, error) {
+// discover is how a member finds the founders of its cluster; nil where the configuration names them. Whom DNS names must show
+// the domain in its certificate for as long as this process lives.
+func discover(cfg *config.Config, log *zap.Logger, n *network) func(ctx context.Context, id uint64) (types.URLsMap, error) {
 	d := &cfg.Cluster.Discovery
 	name, urls := cfg.Member.Name, cfg.Cluster.AdvertisePeer
 	switch {
-	case d.Discovers() && cfg.Cluster.Existing:
+	case d.ByToken() && cfg.Cluster.Existing:
 		return func(context.Context, uint64) (types.URLsMap, error) { return nil, errJoining }
 	case d.URL != nil:
 		return func(ctx context.Context, id uint64) (types.URLsMap, error) {
@@ -38,6 +41,12 @@ func discover(cfg *config.Config, log *zap.Logger) func(ctx context.Context, id 
 		}
 		return func(ctx context.Context, id uint64) (types.URLsMap, error) {
 			return discoveryv3.Find(ctx, o, id, name, urls)
+		}
+	case d.Domain != "":
+		o := dnssrv.Options{Domain: d.Domain, Service: d.Service, Hosts: net.DefaultResolver, Clock: clock.System, Logger: log}
+		return func(ctx context.Context, _ uint64) (types.URLsMap, error) {
+			n.expect(d.Domain)
+			return dnssrv.Members(ctx, o, dnssrv.Self{Name: name, URLs: urls})
 		}
 	default:
 		return nil

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/tls"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,5 +21,18 @@ func TestShown(t *testing.T) {
 		if got := strings.Join(shown(args), " "); got != want || !slices.Equal(args, before) {
 			t.Errorf("%s: %s", line, got)
 		}
+	}
+}
+
+// Once a domain is expected, configurations for calls carry it, and those who keep connections see that they changed.
+func TestNamed(t *testing.T) {
+	n := &network{domain: new(atomic.Pointer[string])}
+	client := named(func() (*tls.Config, uint64) { return &tls.Config{}, 7 }, n.domain)
+	if c, version := client(); c.ServerName != "" || version != 7 {
+		t.Errorf("before: %q, %d", c.ServerName, version)
+	}
+	n.expect("example.com")
+	if c, version := client(); c.ServerName != "example.com" || version == 7 {
+		t.Errorf("after: %q, %d", c.ServerName, version)
 	}
 }

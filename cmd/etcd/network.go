@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,18 +25,37 @@ type network struct {
 	*peer.Caller
 	options   peer.Options
 	transport *peer.Transport
+	// domain, once it is set, is the name that members' certificates must carry, whatever host they are called by.
+	domain *atomic.Pointer[string]
 }
 
 func newNetwork(cfg *config.Config, log *zap.Logger, r prometheus.Registerer, secrets *tlsconf.Material, traffic *v2http.Traffic) *network {
+	domain := new(atomic.Pointer[string])
 	o := peer.Options{
 		PeerURLs: cfg.Cluster.AdvertisePeer.StringSlice(), DialTimeout: dialGrace + cfg.Raft.Election,
 		ReadTimeout: cfg.Listen.PeerRead, WriteTimeout: cfg.Listen.PeerWrite, Clock: clock.System, Logger: log,
-		TLS: secrets.Client, Observe: observePeers(r),
+		TLS: named(secrets.Client, domain), Observe: observePeers(r),
 	}
 	if cfg.V2.Enable {
 		o.Observe = traffic.Beside(o.Observe)
 	}
-	return &network{Caller: peer.NewCaller(o), options: o}
+	return &network{Caller: peer.NewCaller(o), options: o, domain: domain}
+}
+
+// expect calls members from now on only if their certificates carry a domain.
+func (n *network) expect(domain string) { n.domain.Store(&domain) }
+
+// named adds the expected name to configurations for calls, which then are other ones than before.
+func named(client func() (*tls.Config, uint64), domain *atomic.Pointer[string]) func() (*tls.Config, uint64) {
+	const apart = 1 << 63
+	return func() (*tls.Config, uint64) {
+		c, version := client()
+		if d := domain.Load(); d != nil {
+			c.ServerName = *d
+			version |= apart
+		}
+		return c, version
+	}
 }
 
 // connect makes the transport of a member that has its identity.

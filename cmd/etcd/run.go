@@ -58,7 +58,7 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	network := newNetwork(cfg, log, seen.registry, secrets.peer, traffic)
 	m, err := build(cfg, server.Deps{
 		FS: disk(), Clock: clock.System, Logger: log,
-		Network: network.connect, Caller: network, Discover: discover(cfg, log), Observe: seen.observer(),
+		Network: network.connect, Caller: network, Discover: discover(cfg, log, network), Observe: seen.observer(),
 	}, signals)
 	if err != nil {
 		return err

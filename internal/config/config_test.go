@@ -388,7 +388,8 @@ func refusals() map[string]string {
 		"--discovery-token=x --discovery-endpoints=a:1 --discovery-key=k":              "must both be given",
 		"--discovery-token=x --discovery-endpoints=a:1 --discovery-request-timeout=0s": "no request could be answered",
 		"--discovery-endpoints=a:1 --discovery=http://x/y":                             "Choose one of",
-		"--discovery-srv=example.com":                                                  "this way of discovery is not in this version",
+		"--discovery-srv-name=x":                                                       "name the domain too",
+		"--discovery-srv=x --discovery=http://x/y":                                     "Choose one of",
 	}
 }
 
@@ -402,28 +403,22 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v does not wrap ErrUsage", line, err)
 		}
 	}
-	if _, _, err := Parse(nil, []string{"ETCD_DISCOVERY_SRV=x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_DISCOVERY_SRV is set, but this way of discovery") {
+	if _, _, err := Parse(nil, []string{"ETCD_DISTRIBUTED_TRACING_INSTANCE_ID=x"}, noFile); err == nil || !strings.HasPrefix(err.Error(), "ETCD_DISTRIBUTED_TRACING_INSTANCE_ID is set, but distributed tracing") {
 		t.Errorf("by environment: %v", err)
 	}
 }
 
 // Every setting that waits for its feature is refused by its name as soon as it differs from its default.
 func TestLaterSettingsAreRefused(t *testing.T) {
-	others := map[string]string{"discovery-fallback": ""}
 	for _, r := range Table() {
 		if r.Later == "" {
 			continue
 		}
-		text, ok := others[r.Flag]
-		if !ok {
-			for _, try := range []string{"true", "false", "77", "77s", "x"} {
-				if r.set(&Config{}, try) == nil && !r.equal(try, r.Default) {
-					text = try
-				}
+		text := ""
+		for _, try := range []string{"true", "false", "77", "77s", "x"} {
+			if r.set(&Config{}, try) == nil && !r.equal(try, r.Default) {
+				text = try
 			}
-		}
-		if text == "" {
-			continue
 		}
 		if _, _, err := Parse([]string{"--" + r.Flag + "=" + text}, nil, noFile); err == nil || !strings.Contains(err.Error(), "--"+r.Flag+" is set, but "+r.Later) {
 			t.Errorf("--%s=%s: %v", r.Flag, text, err)

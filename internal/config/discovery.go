@@ -15,6 +15,8 @@ type Discovery struct {
 	URL, Proxy *url.URL
 	// Cluster keeps a token of the v3 protocol.
 	Cluster DiscoveryCluster
+	// Domain has SRV records of the members, and Service is behind the service's name in them, where it is not empty.
+	Domain, Service string
 
 	token, proxy string
 }
@@ -34,8 +36,6 @@ type DiscoveryCluster struct {
 	// User is empty for none.
 	User, Password string
 }
-
-const laterDiscovery = "this way of discovery"
 
 func discoveryRows() []Row {
 	v3 := func(c *Config) *DiscoveryCluster { return &c.Cluster.Discovery.Cluster }
@@ -71,27 +71,35 @@ func discoveryRows() []Row {
 		{Flag: "discovery-fallback", Default: "exit", Help: "What to do when discovery fails: exit. The proxy of old versions is gone.", kind: checked(oneOf("exit"))},
 		{Flag: "discovery-proxy", Default: "", Help: "An HTTP proxy to reach the discovery service through (v2 protocol).",
 			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.proxy })},
-		{Flag: "discovery-srv", Default: "", Help: "The DNS domain whose SRV records name the members.", Later: laterDiscovery, kind: checked(parseText)},
-		{Flag: "discovery-srv-name", Default: "", Help: "A suffix to the service name of those records.", Later: laterDiscovery, kind: checked(parseText)},
+		{Flag: "discovery-srv", Default: "", Help: "The DNS domain whose SRV records (_etcd-server-ssl._tcp and _etcd-server._tcp) lead to the members. Only the first start looks at it. Members found by TLS must have the domain in their certificates.",
+			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.Domain })},
+		{Flag: "discovery-srv-name", Default: "", Help: "What is behind the service in those records, as in _etcd-server-NAME._tcp, where a domain has several clusters.",
+			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.Service })},
 	}
 	return inSection(rows, clustering)
 }
 
 // Discovers tells whether the founders are to be found by discovery.
-func (d *Discovery) Discovers() bool { return d.URL != nil || d.Cluster.Token != "" }
+func (d *Discovery) Discovers() bool { return d.ByToken() || d.Domain != "" }
+
+// ByToken tells whether a token brings the founders together: one that is used up then.
+func (d *Discovery) ByToken() bool { return d.URL != nil || d.Cluster.Token != "" }
 
 // settleDiscovery reads what discovery is told, and makes its token the cluster's, as etcd does: by it the identities of
 // members and cluster are unique.
 func (c *Config) settleDiscovery() error {
 	d := &c.Cluster.Discovery
 	ways := 0
-	for _, set := range []bool{c.Cluster.Initial != "", d.token != "", len(d.Cluster.Endpoints) > 0} {
+	for _, set := range []bool{c.Cluster.Initial != "", d.token != "", len(d.Cluster.Endpoints) > 0, d.Domain != ""} {
 		if set {
 			ways++
 		}
 	}
-	if ways > 1 {
+	switch {
+	case ways > 1:
 		return errConflict
+	case d.Service != "" && d.Domain == "":
+		return errors.New("--discovery-srv-name is set without --discovery-srv: name the domain too")
 	}
 	if err := d.Cluster.settle(); err != nil {
 		return err
