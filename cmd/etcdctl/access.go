@@ -14,6 +14,8 @@ type access struct {
 	cacert, cert, key string
 	insecureTransport bool
 	skipVerify        bool
+	// serverName, where it is set, is what certificates must carry in place of the endpoint's host.
+	serverName string
 
 	user, password, token string
 	loggedIn              bool // user and password are settled
@@ -74,7 +76,7 @@ func (x *access) login(p prompter, prompt string) error {
 // config completes spec with how the cluster is reached. A token counts for more than a user.
 func (x *access) config(spec *clientv3.ConfigSpec) (*clientv3.Config, error) {
 	spec.Secure = &clientv3.SecureConfig{
-		Cacert: x.cacert, Cert: x.cert, Key: x.key, InsecureTransport: x.insecureTransport, InsecureSkipVerify: x.skipVerify,
+		Cacert: x.cacert, Cert: x.cert, Key: x.key, InsecureTransport: x.insecureTransport, InsecureSkipVerify: x.skipVerify, ServerName: x.serverName,
 	}
 	switch {
 	case x.token != "":

@@ -48,13 +48,13 @@ func (a *app) prepareWith(cmd *cobra.Command, answer any, o output.Options) (*ca
 	if err := a.applyEnv(fs); err != nil {
 		return nil, err
 	}
-	if err := refuseFlags(fs); err != nil {
-		return nil, err
-	}
 	if err := refuseEmpty(fs); err != nil {
 		return nil, err
 	}
 	a.set.clean()
+	if err := a.discover(); err != nil {
+		return nil, err
+	}
 	if a.set.debug {
 		a.debug(fs)
 	}

@@ -21,11 +21,6 @@ func optionsCommand(a *app, root *cobra.Command) *cobra.Command {
 			root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
 				visible := *f
 				visible.Hidden = false
-				for _, r := range refusedFlags() {
-					if r.name == f.Name {
-						visible.Usage += " [" + r.what + ": not in this version yet]"
-					}
-				}
 				shown.AddFlag(&visible)
 			})
 			fmt.Fprint(a.out, "The following options can be passed to any command:\n\n", shown.FlagUsages())

@@ -17,7 +17,7 @@ const (
 	envPrefix = "ETCDCTL_"
 )
 
-// settings are the global flags that work.
+// settings are the global flags.
 type settings struct {
 	endpoints        []string
 	dialTimeout      time.Duration
@@ -30,6 +30,7 @@ type settings struct {
 	hex              bool
 	debug            bool
 	access           access
+	srv              srv
 }
 
 func (s *settings) bind(fs *pflag.FlagSet) {
@@ -44,7 +45,7 @@ func (s *settings) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.hex, "hex", false, "print byte strings in hexadecimal")
 	fs.BoolVar(&s.debug, "debug", false, "print the settings and what the client does to stderr")
 	s.access.bind(fs)
-	bindRefused(fs, refusedFlags())
+	s.srv.bind(fs)
 }
 
 // clean trims the spaces of a list such as "a, b".

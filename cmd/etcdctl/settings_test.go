@@ -28,7 +28,6 @@ func TestEnvironment(t *testing.T) {
 		{"API 1", "version", []string{"ETCDCTL_API=1"}, statusError, "", "unsupported API version 1"},
 		{"a value that is none", "get a", []string{"ETCDCTL_DIAL_TIMEOUT=soon"}, statusBadArgs, "", `ETCDCTL_DIAL_TIMEOUT="soon"`},
 		{"an unknown name", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_ENDPOINT=x"}, 0, "{", "Warning: ETCDCTL_ENDPOINT is no setting"},
-		{"a refused setting", "get a", []string{"ETCDCTL_DISCOVERY_SRV=example.com"}, statusBadFeature, "", "--discovery-srv (ETCDCTL_DISCOVERY_SRV): discovery by DNS"},
 		{"user and password", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_USER=root", "ETCDCTL_PASSWORD=no"}, statusBadConnection, "", "authentication failed"},
 		{"user with password", "get none -w json", []string{"ETCDCTL_ENDPOINTS=" + f.addr, "ETCDCTL_USER=root:pw"}, 0, "{", ""},
 		{"a certificate without a key", "get none", []string{"ETCDCTL_CERT=x"}, statusBadArgs, "", "KeyFile and CertFile must both be present"},
@@ -51,22 +50,6 @@ func TestSecretsAreNotShown(t *testing.T) {
 	showSettings(&b, fs)
 	if s := b.String(); strings.Contains(s, "hush") || !strings.Contains(s, "ETCDCTL_USER=(not shown)\n") || !strings.Contains(s, "ETCDCTL_CERT=c\n") {
 		t.Error(s)
-	}
-}
-
-func TestRefusedFlags(t *testing.T) {
-	for _, args := range []string{
-		"-d example.com get a", "--discovery-srv-name=n get a", "--insecure-discovery=false get a",
-	} {
-		status, out, diag := runProgram(strings.Fields(args), "", nil)
-		if status != statusBadFeature || out != "" || !strings.Contains(diag, "not supported by this version of etcdctl yet") {
-			t.Errorf("%s: exit %d, %q, %q", args, status, out, diag)
-		}
-	}
-	f := startFake(t, false)
-	defaults := "--insecure-transport=true --insecure-discovery=true --insecure-skip-tls-verify=false --user= put a b"
-	if status, out, diag := runProgram(append([]string{"--endpoints=" + f.addr}, strings.Fields(defaults)...), "", nil); status != 0 || out != "OK\n" {
-		t.Errorf("defaults: exit %d, %q, %q", status, out, diag)
 	}
 }
 
@@ -111,7 +94,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the help has no %q", want)
 		}
 	}
-	if _, out, _ := runProgram([]string{"options"}, "", nil); !strings.Contains(out, "--dial-timeout duration") || !strings.Contains(out, "not in this version yet") {
+	if _, out, _ := runProgram([]string{"options"}, "", nil); !strings.Contains(out, "--dial-timeout duration") || strings.Contains(out, "not in this version") {
 		t.Errorf("options: %s", out)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {

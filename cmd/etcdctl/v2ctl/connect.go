@@ -23,6 +23,9 @@ func (c *session) transport() (*http.Transport, error) {
 		KeyFile:       firstOf(c.key, c.getenv("ETCDCTL_KEY_FILE")),
 		TrustedCAFile: firstOf(c.ca, c.getenv("ETCDCTL_CA_FILE")),
 	}
+	if !c.insecureDiscovery {
+		info.ServerName = c.domain()
+	}
 	limit := dialTimeoutMax
 	if c.total != 0 {
 		limit = min(limit, c.total)

@@ -32,8 +32,8 @@ func (g *globals) declare(f *flags) {
 	f.boolean(&g.debug, "debug", "print to stderr which endpoints are used, and each request as a curl command")
 	f.boolean(&g.noSync, "no-sync", "use the endpoints as given: do not ask them for those of all members first")
 	f.text(&g.output, "output, o", "format", "simple, extended or json (default simple)")
-	f.text(&g.discovery, "discovery-srv, D", "domain", "domain whose SRV records name the endpoints; not in this version yet")
-	f.boolean(&g.insecureDiscovery, "insecure-discovery", "accept endpoints without TLS from SRV records")
+	f.text(&g.discovery, "discovery-srv, D", "domain", "domain whose SRV records name the endpoints")
+	f.boolean(&g.insecureDiscovery, "insecure-discovery", "take endpoints from SRV records as they are; without it only those with TLS, whose certificates must carry the domain")
 	f.text(&g.peers, "peers, C", "urls", "an older name of --endpoints")
 	f.text(&g.endpoint, "endpoint", "urls", "an older name of --endpoints")
 	f.text(&g.endpoints, "endpoints", "urls", "members to talk to, separated by commas; without a scheme it is http (default "+endpointsDefault+")")
@@ -65,10 +65,18 @@ func firstOf(values ...string) string {
 	return ""
 }
 
+// domain is where endpoints are looked up, empty where they are given.
+func (c *session) domain() string {
+	return firstOf(c.discovery, c.getenv("ETCDCTL_DISCOVERY_SRV"))
+}
+
 // members gives the URLs of the members to talk to.
 func (c *session) members() ([]string, error) {
-	if domain := firstOf(c.discovery, c.getenv("ETCDCTL_DISCOVERY_SRV")); domain != "" {
-		return nil, refused("--discovery-srv=%s (ETCDCTL_DISCOVERY_SRV): discovery by DNS is not supported by this version of etcdctl yet; nothing was done", domain)
+	if domain := c.domain(); domain != "" {
+		ctx, cancel := c.limited()
+		defer cancel()
+		eps, err := c.Discover(ctx, domain, c.insecureDiscovery)
+		return eps, told(err)
 	}
 	list := firstOf(c.endpoints, c.getenv("ETCDCTL_ENDPOINTS"), c.endpoint, c.getenv("ETCDCTL_ENDPOINT"), c.peers, c.getenv("ETCDCTL_PEERS"), endpointsDefault)
 	eps := strings.Split(list, ",")

@@ -7,6 +7,7 @@
 package v2ctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ type Program struct {
 	Diag io.Writer // errors and warnings
 	// AskPassword shows a text and reads a line that is not shown while it is typed.
 	AskPassword func(text string) (string, error)
+	// Discover finds the endpoints of a domain by its SRV records, those with TLS or, insecure, all.
+	Discover func(ctx context.Context, domain string, insecure bool) ([]string, error)
 	// Version prints the program's versions, for --version.
 	Version func()
 }

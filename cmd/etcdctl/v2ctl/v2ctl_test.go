@@ -2,8 +2,10 @@ package v2ctl
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -50,14 +52,34 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-func TestDiscoveryIsRefused(t *testing.T) {
-	for _, x := range []struct{ env, args []string }{
-		{nil, []string{"--discovery-srv", "example.com"}}, {nil, []string{"-D", "example.com"}}, {[]string{"ETCDCTL_DISCOVERY_SRV=example.com"}, nil},
+// Endpoints of a domain are looked up, by the flag's two names or the environment, and those alone are used.
+func TestDiscovery(t *testing.T) {
+	f := startFake(t)
+	for _, x := range []struct {
+		env, args []string
+		insecure  bool
+	}{
+		{nil, []string{"--discovery-srv", "example.com", "--insecure-discovery"}, true},
+		{nil, []string{"-D", "example.com", "--insecure-discovery", "--endpoints=127.0.0.1:0"}, true},
+		{[]string{"ETCDCTL_DISCOVERY_SRV=example.com"}, nil, false},
 	} {
-		status, out, diag := execute(x.env, append(x.args, "get", "a")...)
-		if status != statusError || out != "" || !strings.Contains(diag, "example.com") || !strings.Contains(diag, "not supported") {
-			t.Errorf("%v %v: status %d, %q, %q", x.env, x.args, status, out, diag)
+		var asked []any
+		var stdout, stderr bytes.Buffer
+		status := Program{
+			Args: append(x.args, "get", "a"), Env: x.env, In: strings.NewReader(""), Out: &stdout, Diag: &stderr,
+			Discover: func(_ context.Context, domain string, insecure bool) ([]string, error) {
+				asked = append(asked, domain, insecure)
+				return []string{f.URL}, nil
+			},
+		}.Run()
+		if status != 0 || stdout.String() != "v\n" || !slices.Equal(asked, []any{"example.com", x.insecure}) {
+			t.Errorf("%v %v: status %d, %q, %q, asked %v", x.env, x.args, status, stdout.String(), stderr.String(), asked)
 		}
+	}
+	p := Program{Args: []string{"-D", "example.com", "get", "a"}, In: strings.NewReader(""), Out: new(bytes.Buffer), Diag: new(bytes.Buffer)}
+	p.Discover = func(context.Context, string, bool) ([]string, error) { return nil, errors.New("no records") }
+	if status := p.Run(); status != statusError {
+		t.Errorf("without records: status %d", status)
 	}
 }
 

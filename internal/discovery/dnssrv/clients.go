@@ -66,6 +66,25 @@ func Clients(ctx context.Context, r Resolver, domain, name string) ([]Target, er
 	return all, nil
 }
 
+// Endpoints gives the URLs of the endpoints for clients, of all where insecure is set, else of those with TLS. It fails where
+// there is none.
+func Endpoints(ctx context.Context, r Resolver, domain, name string, insecure bool) ([]string, error) {
+	targets, err := Clients(ctx, r, domain, name)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, t := range targets {
+		if t.TLS || insecure {
+			all = append(all, t.URL())
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s and %d others: %w", targets[0].URL(), len(targets)-1, ErrNoTLS)
+	}
+	return all, nil
+}
+
 // service is the name of a service in a record, without its underscore.
 func service(kind, name string, secure bool) string {
 	if secure {

@@ -57,3 +57,29 @@ func TestNoClients(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Endpoints without TLS count only where that is said.
+func TestEndpoints(t *testing.T) {
+	z := zone{
+		"etcd-client-ssl tcp example.com":   {{Target: "a.example.com.", Port: 2379}},
+		"etcd-client tcp example.com":       {{Target: "b.example.com.", Port: 2379}},
+		"etcd-client-plain tcp example.com": {{Target: "c.example.com.", Port: 2379}},
+	}
+	for _, c := range []struct {
+		name     string
+		insecure bool
+		want     string
+		err      error
+	}{
+		{"", true, "https://a.example.com:2379 http://b.example.com:2379", nil},
+		{"", false, "https://a.example.com:2379", nil},
+		{"plain", true, "http://c.example.com:2379", nil},
+		{"plain", false, "", ErrNoTLS},
+		{"none", true, "", errNoSuchHost},
+	} {
+		got, err := Endpoints(t.Context(), z, "example.com", c.name, c.insecure)
+		if strings.Join(got, " ") != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%q %t: %v, %v", c.name, c.insecure, got, err)
+		}
+	}
+}
