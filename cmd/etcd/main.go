@@ -3,7 +3,7 @@
 //
 //	main.go     command line, log, exit status
 //	run.go      the member's life: build, start, serve, stop
-//	commands.go what else the program does; gateway.go is a proxy
+//	commands.go what else the program does; gateway.go is a proxy, discovery.go a service for new clusters
 //	discover.go how a member finds the others before its first start
 //	ports.go    sockets and the servers on them
 //	tls.go      certificates for ports and calls
