@@ -92,7 +92,7 @@ func meet(t *testing.T, all []*process.Member) {
 	}
 	for _, m := range all {
 		process.Until(t, m.Name+" sees all members started", func() error {
-			own := process.Dial(t, m)
+			own := m.Client()
 			defer own.Close()
 			list, err := own.MemberList(t.Context())
 			if err != nil {

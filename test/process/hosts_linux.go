@@ -107,29 +107,39 @@ func within(t testing.TB, holder int, args ...string) {
 	}
 }
 
-// dial connects from within the host: a socket belongs to the namespace in which its thread was when it was made.
-func (h *Host) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// dial connects from within the host. The address is a number: nothing is looked up, and the socket is made here and not in
+// another goroutine.
+func (h *Host) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = h.inside(func() error {
+		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return c, err
+}
+
+// inside does something whose sockets are to be the host's: a socket belongs to the namespace in which its thread was when it
+// was made.
+func (h *Host) inside(do func() error) error {
 	theirs, err := os.Open(netOf(h.own))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer theirs.Close()
 	runtime.LockOSThread()
 	ours, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		runtime.UnlockOSThread()
-		return nil, err
+		return err
 	}
 	defer ours.Close()
 	if err := unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		return nil, fmt.Errorf("process: enter the network of %s: %w", h.Addr, err)
+		return fmt.Errorf("process: enter the network of %s: %w", h.Addr, err)
 	}
-	// The address is a number: nothing is looked up, and the socket is made here and not in another goroutine.
-	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	err = do()
 	if err := unix.Setns(int(ours.Fd()), unix.CLONE_NEWNET); err != nil {
 		panic(fmt.Sprintf("process: this thread can't leave the network of %s: %v", h.Addr, err))
 	}
 	runtime.UnlockOSThread()
-	return c, err
+	return err
 }
