@@ -113,7 +113,8 @@ func TestDiscoverySRVSecure(t *testing.T) {
 			})
 			return []string{
 				"--discovery-srv-name=blue", "--peer-cert-file=" + pair.CertFile, "--peer-key-file=" + pair.KeyFile,
-				"--peer-trusted-ca-file=" + roots, "--peer-client-cert-auth",
+				"--peer-trusted-ca-file=" + roots, "--peer-client-cert-auth", "--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile,
+				fmt.Sprintf("--listen-client-urls=http://%s:2379,https://%[1]s:2378", d.hosts[i].Addr),
 			}
 		})
 	}
@@ -140,4 +141,13 @@ func TestDiscoverySRVSecure(t *testing.T) {
 		m.Start()
 	}
 	together(t, all)
+	d.services("etcd-client-ssl-blue", 2378)
+	client := []string{"-d", "example.com", "--discovery-srv-name=blue", "--insecure-discovery=false", "--cacert=" + roots}
+	all[0].Ctl(append(client, "put", "a", "b")...)
+	others := filepath.Join(dir, "others")
+	authority.Bundle(t, others, authority.New(t, "another"))
+	client[len(client)-1] = "--cacert=" + others
+	if o := all[0].TryCtl(append(client, "get", "a")...); o.Status == 0 {
+		t.Errorf("endpoints that another authority vouches for were taken: %+v", o)
+	}
 }

@@ -115,7 +115,10 @@ func (r *registry) Size(ctx context.Context) (string, error) {
 	case a.Code == codeNotFound:
 		return "", fmt.Errorf("%w: %s does not exist: make a token, and give all members its URL", rendezvous.ErrSizeNotFound, r.base.JoinPath("_config/size").Redacted())
 	}
-	return a.Node.Value, a.failure()
+	if err := a.failure(); err != nil {
+		return "", err
+	}
+	return a.Node.Value, nil
 }
 
 func (r *registry) List(ctx context.Context) ([]rendezvous.Registration, int64, error) {
@@ -190,7 +193,7 @@ type answer struct {
 	Code    int    `json:"errorCode"`
 	Message string `json:"message"`
 	Cause   string `json:"cause"`
-	Node    node   `json:"node"`
+	Node    *node  `json:"node"` // nil with an error, and only then
 
 	index int64
 	// silent is set for a wait that ended without a word: the service ends long ones so.
@@ -223,8 +226,8 @@ func decode(status int, index string, body []byte) (*answer, error) {
 	if err := json.Unmarshal(body, a); err != nil {
 		return nil, fmt.Errorf("%w: %d %s, and no answer of the v2 API: %.200q", errBadEndpoint, status, http.StatusText(status), body)
 	}
-	if a.Code == 0 && a.Node.Key == "" {
-		return nil, fmt.Errorf("%w: %d %s, and neither a key nor an error: %.200q", errBadEndpoint, status, http.StatusText(status), body)
+	if (a.Code == 0) == (a.Node == nil) {
+		return nil, fmt.Errorf("%w: %d %s, and not either a node or an error: %.200q", errBadEndpoint, status, http.StatusText(status), body)
 	}
 	return a, nil
 }
