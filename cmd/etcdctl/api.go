@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/version"
@@ -25,9 +24,7 @@ func runV2(a *app) int {
 	return v2ctl.Program{
 		Args: a.args, Env: a.env, In: a.in, Out: a.out, Diag: a.diag,
 		AskPassword: prompter{a.in, a.out}.password,
-		Discover: func(ctx context.Context, domain string, insecure bool) ([]string, error) {
-			return a.endpointsOf(ctx, domain, "", insecure)
-		},
+		Discover:    a.set.srv.endpoints,
 		Version: func() {
 			fmt.Fprintf(a.out, "etcdctl version: %s\nAPI version: 2\nKeelson %s\n", version.Version, release.Version)
 		},

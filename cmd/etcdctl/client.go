@@ -52,7 +52,7 @@ func (a *app) prepareWith(cmd *cobra.Command, answer any, o output.Options) (*ca
 		return nil, err
 	}
 	a.set.clean()
-	if err := a.discover(); err != nil {
+	if err := a.set.discover(); err != nil {
 		return nil, err
 	}
 	if a.set.debug {

@@ -14,6 +14,7 @@ import (
 type srv struct {
 	domain, name string
 	insecure     bool
+	resolver     dnssrv.Resolver // nil: the machine's
 }
 
 func (d *srv) bind(fs *pflag.FlagSet) {
@@ -22,34 +23,35 @@ func (d *srv) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&d.insecure, "insecure-discovery", true, "take what the records name as it is; with =false only endpoints with TLS, whose certificates must carry the domain")
 }
 
-// discover puts what DNS names in place of the endpoints. Unless it is to be taken as it is, members must prove that they are
-// the domain's: whoever can forge an answer of DNS would else get what is sent, passwords too.
-func (a *app) discover() error {
-	d := &a.set.srv
-	if d.domain == "" {
-		return nil
+// endpoints finds those of a domain, those with TLS or, insecure, all.
+func (d *srv) endpoints(ctx context.Context, domain string, insecure bool) ([]string, error) {
+	var r dnssrv.Resolver = net.DefaultResolver
+	if d.resolver != nil {
+		r = d.resolver
 	}
-	ctx, cancel := a.timed()
-	defer cancel()
-	endpoints, err := a.endpointsOf(ctx, d.domain, d.name, d.insecure)
-	if err != nil {
-		return fail(statusError, "%w", err)
-	}
-	a.set.endpoints = endpoints
-	if !d.insecure {
-		a.set.access.serverName = d.domain
-	}
-	return nil
-}
-
-func (a *app) endpointsOf(ctx context.Context, domain, name string, insecure bool) ([]string, error) {
-	var resolver dnssrv.Resolver = net.DefaultResolver
-	if a.resolver != nil {
-		resolver = a.resolver
-	}
-	endpoints, err := dnssrv.Endpoints(ctx, resolver, domain, name, insecure)
+	found, err := dnssrv.Endpoints(ctx, r, domain, d.name, insecure)
 	if err != nil {
 		return nil, fmt.Errorf("--discovery-srv=%s: %w", domain, err)
 	}
-	return endpoints, nil
+	return found, nil
+}
+
+// discover puts what DNS names in place of the endpoints. Unless it is to be taken as it is, members must prove that they are
+// the domain's: whoever can forge an answer of DNS would else get what is sent, passwords too.
+func (s *settings) discover() error {
+	d := &s.srv
+	if d.domain == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.commandTimeout)
+	defer cancel()
+	found, err := d.endpoints(ctx, d.domain, d.insecure)
+	if err != nil {
+		return &exitError{status: statusError, err: err}
+	}
+	s.endpoints = found
+	if !d.insecure {
+		s.access.serverName = d.domain
+	}
+	return nil
 }

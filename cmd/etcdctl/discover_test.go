@@ -45,7 +45,8 @@ func TestDiscovery(t *testing.T) {
 		{"-d example.org put a b", "", statusError, "--discovery-srv=example.org: look up _etcd-client-ssl._tcp.example.org"},
 	} {
 		var out, diag bytes.Buffer
-		a := &app{args: strings.Fields(c.args), env: []string{c.env}, in: strings.NewReader(""), out: &out, diag: &diag, resolver: pointer{t, f.addr}}
+		a := &app{args: strings.Fields(c.args), env: []string{c.env}, in: strings.NewReader(""), out: &out, diag: &diag}
+		a.set.srv.resolver = pointer{t, f.addr}
 		if status := a.run(); status != c.status || !strings.Contains(diag.String(), c.diag) {
 			t.Errorf("%s %s: exit %d, %q, %q", c.env, c.args, status, out.String(), diag.String())
 		}

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"keelson/internal/discovery/dnssrv"
 )
 
 func main() {
@@ -35,7 +33,6 @@ type app struct {
 
 	wait     func(time.Duration) // the pause before a delete of a range
 	perfTime time.Duration       // how long check perf writes; 0: a minute
-	resolver dnssrv.Resolver     // of SRV records; nil: the machine's
 
 	set settings
 }
