@@ -74,7 +74,7 @@ func discoveryCommand() *cobra.Command {
 	}
 	fs := start.Flags()
 	fs.StringVar(&f.listen, "listen-addr", "127.0.0.1:8087", "address that takes requests")
-	fs.StringVar(&f.advertise, "advertise-url", "", "URL by which members reach this service, also through a reverse proxy (default: that of --listen-addr)")
+	fs.StringVar(&f.advertise, "advertise-url", "", "URL by which members reach this service, also through a reverse proxy, which cuts a path in it off (default: that of --listen-addr)")
 	fs.StringVar(&f.cert, "cert-file", "", "certificate to serve https with, read again when it changes")
 	fs.StringVar(&f.key, "key-file", "", "key of --cert-file")
 	fs.StringVar(&f.dir, "data-dir", "", `directory that keeps the tokens (default "discovery.etcd", without --endpoints)`)

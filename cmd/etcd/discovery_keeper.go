@@ -92,12 +92,32 @@ func (c *discoveryCluster) open(log *zap.Logger) (*keeper, error) {
 	}, nil
 }
 
+// keeperName is the name of the embedded member.
+const keeperName = "discovery"
+
+// errForeignDir is returned for a directory of a member that is not the service's.
+var errForeignDir = errors.New("holds another member: give the discovery service a directory of its own")
+
+// ownMember refuses the directory of any other member: its cluster would miss it, and who calls it.
+func ownMember(ctx context.Context, m *server.Member) error {
+	list, err := m.MemberList(ctx, &pb.MemberListRequest{})
+	if err != nil {
+		return err
+	}
+	for _, x := range list.Members {
+		if x.Name != "" && x.Name != keeperName || len(list.Members) > 1 {
+			return fmt.Errorf("%w (found %q)", errForeignDir, x.Name)
+		}
+	}
+	return nil
+}
+
 // errEarlySignal is returned when the service was told to stop before it had begun.
 var errEarlySignal = errors.New("received a signal before the start was done")
 
 // openEmbedded starts a member of its own on a directory, for this process alone: it opens no port, and nobody else joins it.
 func openEmbedded(ctx context.Context, dir string, log *zap.Logger) (*keeper, error) {
-	cfg, _, err := config.Parse([]string{"--name=discovery", "--data-dir=" + dir, "--initial-cluster=discovery=http://localhost:2380", "--auto-compaction-retention=1h"}, nil, nil)
+	cfg, _, err := config.Parse([]string{"--name=" + keeperName, "--data-dir=" + dir, "--initial-cluster=" + keeperName + "=http://localhost:2380", "--auto-compaction-retention=1h"}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +133,9 @@ func openEmbedded(ctx context.Context, dir string, log *zap.Logger) (*keeper, er
 	m, err := server.New(cfg, server.Deps{FS: disk(), Clock: clock.System, Logger: quiet, Network: network.connect, Caller: network})
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir=%s: %w", dir, err)
+	}
+	if err := ownMember(ctx, m); err != nil {
+		return nil, errors.Join(fmt.Errorf("--data-dir=%s: %w", dir, err), m.Stop(ctx))
 	}
 	m.Start()
 	services := rpc.NewServer(m, rpcOptions(cfg, quiet, registry))

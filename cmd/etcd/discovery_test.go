@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -160,6 +161,22 @@ func TestDiscoveryEmbedded(t *testing.T) {
 		t.Error(body)
 	}
 	end()
+}
+
+// The directory of a member of some cluster is left as it is.
+func TestDiscoveryForeignDirectory(t *testing.T) {
+	dir, p := t.TempDir(), freePorts(t, 2)
+	args := []string{"--name=infra0", "--data-dir=" + dir, "--listen-client-urls=http://" + p[0], "--advertise-client-urls=http://" + p[0], "--listen-peer-urls=http://" + p[1], "--initial-advertise-peer-urls=http://" + p[1], "--initial-cluster=infra0=http://" + p[1]}
+	m := launch(t, args...)
+	fetch(t, http.DefaultClient, "GET", "http://"+p[0]+"/health", "")
+	m.stop(t)
+	f := discoveryFlags{listen: freePorts(t, 1)[0], dir: dir, prefix: "/_discovery/", tokens: 1, rate: 1}
+	if err := runDiscovery(t.Context(), &f); !errors.Is(err, errForeignDir) || !strings.Contains(err.Error(), "infra0") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v", err)
+	}
+	m = launch(t, args...)
+	fetch(t, http.DefaultClient, "GET", "http://"+p[0]+"/health", "")
+	m.stop(t)
 }
 
 func TestDiscoveryHTTPS(t *testing.T) {

@@ -142,7 +142,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// health tells whether tokens can be made and read: 200 or 503.
+// health tells whether tokens can be made and read, in the form of a member's.
 func (s *Service) health(w http.ResponseWriter, r *http.Request) {
 	if !reads(w, r) {
 		return
@@ -151,12 +151,14 @@ func (s *Service) health(w http.ResponseWriter, r *http.Request) {
 		_, err := s.tokens.count(ctx)
 		return err
 	})
+	status, body := http.StatusOK, `{"health":"true","reason":""}`
 	if err != nil {
 		s.tokens.failed(err)
-		plain(w, http.StatusServiceUnavailable, "the cluster that keeps the tokens does not answer\n")
-		return
+		status, body = http.StatusServiceUnavailable, `{"health":"false","reason":"the cluster that keeps the tokens does not answer"}`
 	}
-	plain(w, http.StatusOK, "ok\n")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // a client that has gone needs no answer
 }
 
 // reads refuses a method that does more than to read.

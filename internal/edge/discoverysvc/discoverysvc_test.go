@@ -222,7 +222,9 @@ func TestNew(t *testing.T) {
 			t.Errorf("%s: %s", size, a.body)
 		}
 	}
-	s.want(http.StatusMethodNotAllowed, 0, "HEAD", "/new", "") // it would make one that nobody knows
+	for _, method := range []string{"HEAD", "POST"} { // one that nobody knows, or whose size is in the form
+		s.want(http.StatusMethodNotAllowed, 0, method, "/new", "")
+	}
 }
 
 // What etcd's discovery client asks, in its order.
@@ -399,7 +401,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestSmallThings(t *testing.T) {
 	s := newSite(t, nil)
-	if a := s.want(http.StatusOK, 0, "GET", "/health", ""); a.body != "ok\n" {
+	if a := s.want(http.StatusOK, 0, "GET", "/health", ""); a.body != `{"health":"true","reason":""}` {
 		t.Errorf("%q", a.body)
 	}
 	s.want(http.StatusMethodNotAllowed, 0, "POST", "/health", "")

@@ -47,7 +47,7 @@ type shownMember struct{ ID, Value string }
 
 // newToken makes a token and answers its URL alone, without a line's end, as clients of the public service expect.
 func (s *Service) newToken(w http.ResponseWriter, r *http.Request) {
-	if !allow(w, r, http.MethodGet, http.MethodPost) {
+	if !allow(w, r, http.MethodGet) {
 		return
 	}
 	size, err := parseSize(r.URL.Query().Get("size"))
@@ -56,7 +56,8 @@ func (s *Service) newToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var token string
-	err = s.tokens.within(r.Context(), func(ctx context.Context) (err error) {
+	// Who hangs up meanwhile must not leave half a token behind.
+	err = s.tokens.within(context.WithoutCancel(r.Context()), func(ctx context.Context) (err error) {
 		token, err = s.tokens.found(ctx, size)
 		return err
 	})

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"sort"
 	"strconv"
 	"strings"
@@ -75,6 +74,9 @@ func (t *tokens) failed(err error) {
 		t.log.Warn("the cluster that keeps the tokens could not be asked", zap.Error(err))
 	}
 }
+
+// errTaken is returned where 128 random bits were those of another token.
+var errTaken = errors.New("discovery: a new token is there already")
 
 // errFull is returned when there are as many tokens as there may be.
 var errFull = errors.New("discovery: as many tokens as this service keeps")
@@ -223,7 +225,7 @@ func (t *tokens) found(ctx context.Context, size int) (string, error) {
 	}
 	resp, err := t.store.KV.Txn(ctx, t.birth(token, size, granted.ID))
 	if err == nil && !resp.Succeeded {
-		err = fmt.Errorf("discovery: token %s is there already", token) // 128 random bits twice
+		err = errTaken
 	}
 	if err != nil {
 		t.revoke(context.WithoutCancel(ctx), granted.ID)
@@ -343,11 +345,10 @@ func (t *tokens) sweep(ctx context.Context) (ended int, err error) {
 		}
 		for _, kv := range resp.Kvs {
 			path, ok := t.prefix.Path(string(kv.Key))
-			if !ok || !isToken(strings.TrimPrefix(path, "/")) || !t.past(v2tree.Read(kv.Value, kv.ModRevision)) {
-				continue
+			if ok && isToken(strings.TrimPrefix(path, "/")) && kv.Lease != 0 && t.past(v2tree.Read(kv.Value, kv.ModRevision)) {
+				t.revoke(ctx, kv.Lease)
+				ended++
 			}
-			t.revoke(ctx, kv.Lease)
-			ended++
 		}
 		if !resp.More || len(resp.Kvs) == 0 {
 			return ended, nil
