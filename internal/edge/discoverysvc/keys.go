@@ -159,12 +159,12 @@ func (s *Service) wait(w http.ResponseWriter, r *http.Request, q *question, from
 		return
 	}
 	defer leave()
-	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
-	defer cancel()
+	end := s.o.Clock.NewTimer(s.waits.longest)
+	defer end.Stop()
 	control := http.NewResponseController(w)
 	for told := false; ; told = true {
 		var d *directory
-		err := s.tokens.within(ctx, func(ctx context.Context) (err error) {
+		err := s.tokens.within(r.Context(), func(ctx context.Context) (err error) {
 			d, err = s.tokens.look(ctx, q.token)
 			return err
 		})
@@ -194,7 +194,9 @@ func (s *Service) wait(w http.ResponseWriter, r *http.Request, q *question, from
 		}
 		select {
 		case <-x.news:
-		case <-ctx.Done():
+		case <-end.C:
+			return
+		case <-r.Context().Done():
 			return
 		case <-s.waits.stopped:
 			return

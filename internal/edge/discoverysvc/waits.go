@@ -27,6 +27,8 @@ const (
 // waits wakes the requests that wait for a token to change. They look for themselves what is new: to be woken for nothing
 // does no harm.
 type waits struct {
+	longest time.Duration // waitTime, but in tests
+
 	mu      sync.Mutex // guards the rest
 	tokens  map[string]map[*waiting]struct{}
 	from    map[netip.Addr]int
@@ -39,7 +41,7 @@ type waits struct {
 type waiting struct{ news chan struct{} }
 
 func newWaits() *waits {
-	return &waits{tokens: map[string]map[*waiting]struct{}{}, from: map[netip.Addr]int{}, stopped: make(chan struct{})}
+	return &waits{longest: waitTime, tokens: map[string]map[*waiting]struct{}{}, from: map[netip.Addr]int{}, stopped: make(chan struct{})}
 }
 
 // join adds a request of an address; leave must be called at its end.

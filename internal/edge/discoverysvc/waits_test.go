@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -135,6 +136,17 @@ func TestWaitsEnd(t *testing.T) {
 		t.Errorf("%q %v", body, err)
 	}
 	s.want(http.StatusServiceUnavailable, 300, "GET", stays+"?wait=true", "")
+}
+
+// Nobody waits for ever: the empty answer is one that clients of v2 ask again after.
+func TestWaitTime(t *testing.T) {
+	s := newSite(t, nil)
+	token := s.token("3")
+	s.service.waits.longest = time.Millisecond
+	a := s.want(http.StatusOK, 0, "GET", token+"?wait=true", "")
+	if a.body != "" || a.header.Get("X-Etcd-Index") == "" {
+		t.Errorf("%q %v", a.body, a.header)
+	}
 }
 
 func TestWaitBounds(t *testing.T) {
