@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -32,22 +33,42 @@ func Bound(next http.Handler) http.Handler {
 			return
 		}
 		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
-		r.Body = &boundBody{r.Body, c}
+		b := &boundBody{ReadCloser: r.Body, control: c}
+		defer b.end()
+		r.Body = b
 		next.ServeHTTP(w, r)
-		_ = c.SetReadDeadline(time.Now().Add(leftoverTime))
 	})
 }
 
-// boundBody lifts the bound once the body has come: what is read from then on is the client's end of the connection.
+// boundBody lifts the bound once the body has come: what is read from then on is the client's end of the connection. It may be
+// read by what the handler leaves behind: the connection is the handler's alone until it returns.
 type boundBody struct {
 	io.ReadCloser
-	control *http.ResponseController
+
+	mu      sync.Mutex               // guards control
+	control *http.ResponseController // nil once the handler has returned
 }
 
 func (b *boundBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		_ = b.control.SetReadDeadline(time.Time{})
+		b.bound(time.Time{})
 	}
 	return n, err
+}
+
+func (b *boundBody) bound(until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.control != nil {
+		_ = b.control.SetReadDeadline(until)
+	}
+}
+
+// end is called when the handler returns.
+func (b *boundBody) end() {
+	b.bound(time.Now().Add(leftoverTime))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.control = nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"net/http/httptest"
+	"sync/atomic"
 )
 
 // patience is far above what any step here takes.
@@ -154,5 +156,44 @@ func TestNonsenseIsLogged(t *testing.T) {
 	all := logs.All()
 	if len(all) != 1 || all[0].ContextMap()["remote-addr"] != bad.LocalAddr().String() {
 		t.Errorf("%v", all)
+	}
+}
+
+// late is a writer of answers that must not be asked for anything once its handler has returned, as HTTP/2's.
+type late struct {
+	http.ResponseWriter
+	over atomic.Bool
+	used atomic.Int64
+}
+
+func (l *late) SetReadDeadline(time.Time) error {
+	if l.over.Load() {
+		l.used.Add(1)
+	}
+	return nil
+}
+
+func (l *late) SetWriteDeadline(time.Time) error { return nil }
+
+// What a handler leaves behind may still read its body when the handler has returned: net/http of HTTP/2 would panic if the
+// connection's deadline were set then.
+func TestBodyReadBehindItsHandler(t *testing.T) {
+	from, to := io.Pipe()
+	read := make(chan error, 1)
+	w := &late{ResponseWriter: httptest.NewRecorder()}
+	r := httptest.NewRequest(http.MethodPost, "/", from)
+	Bound(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		go func() {
+			_, err := r.Body.Read(make([]byte, 1))
+			read <- err
+		}()
+	})).ServeHTTP(w, r)
+	w.over.Store(true)
+	to.Close()
+	if err := <-read; !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if n := w.used.Load(); n > 0 {
+		t.Errorf("%d deadlines were set behind the handler", n)
 	}
 }
