@@ -35,7 +35,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 		{"--trusted-proxies=10.0.0.0/8,x", `--trusted-proxies: "x"`},
 		{"--user=root:x", "need --endpoints"},
 		{"--endpoints=a --cert=x", "--cert and --key: give both"},
-		{"--endpoints=a --cacert=none", "--cacert"},
+		{"--listen-addr=127.0.0.1:0 --endpoints=a --cacert=none", "--cacert"},
 		{"--listen-addr=nowhere", "--listen-addr=nowhere"},
 		{"x", "unknown command"},
 	} {
