@@ -48,7 +48,7 @@ func TestStatuses(t *testing.T) {
 		"--listen-client-urls=http://a:1/x": exitUsage,
 		"gateway start --retry-delay=x":     exitFailed,
 		"grpc-proxy":                        exitFailed,
-		"discovery start":                   exitFailed,
+		"discovery start --max-tokens=0":    exitFailed,
 		"--heartbeat-interval=0":            exitFailed,
 		"--listen-client-urls=http://example.com:2379 --advertise-client-urls=http://example.com:2379": exitFailed,
 		"--config-file=absent.yml":                 exitFailed,
