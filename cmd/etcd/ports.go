@@ -260,7 +260,7 @@ func (f *front) serveClients(ls, apart []socket) {
 	s := f.newHTTP(&f.clients, listen.WithState(f.web))
 	s.BaseContext = func(net.Listener) context.Context { return f.ctx }
 	s.ConnContext = listen.KeepState
-	s.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: f.streams}
+	s.HTTP2.MaxConcurrentStreams = f.streams
 	traffic, protocols := "grpc+http", []string{http2, http1}
 	if len(apart) > 0 {
 		traffic, protocols = "grpc", []string{http2}
