@@ -87,9 +87,9 @@ func (m *member) progressed(h *pb.ResponseHeader) {
 		s.push(queued{resp: &pb.WatchResponse{Header: h, WatchId: m.id}})
 	}
 	m.next = max(m.next, h.Revision+1)
-	if _, ok := s.awaited[m]; ok {
-		s.progressFrom = lesser(s.progressFrom, h)
-		delete(s.awaited, m)
+	if _, ok := s.progress.awaited[m]; ok {
+		s.progress.least = lesser(s.progress.least, h)
+		delete(s.progress.awaited, m)
 		s.tellProgress()
 	}
 }

@@ -51,9 +51,13 @@ type watchStream struct {
 	behind   []*member
 	nextID   int64
 	header   *pb.ResponseHeader // the last that came
-	// awaited are the watchers of which a request for progress has not heard; progressFrom is the least of the others.
-	awaited      map[*member]struct{}
-	progressFrom *pb.ResponseHeader
+	progress progress
+}
+
+// progress is how far an answer to a request for it has got.
+type progress struct {
+	awaited map[*member]struct{} // the watchers that have not been heard of
+	least   *pb.ResponseHeader   // of the others
 }
 
 // queued is one answer that waits to be sent.
@@ -121,8 +125,8 @@ func (w *watchStream) forget(m *member) {
 		m.stop()
 	}
 	delete(w.watchers, m.id)
-	if _, ok := w.awaited[m]; ok {
-		delete(w.awaited, m)
+	if _, ok := w.progress.awaited[m]; ok {
+		delete(w.progress.awaited, m)
 		w.tellProgress()
 	}
 }
@@ -133,7 +137,7 @@ func (w *watchStream) close() {
 	if w.err == nil {
 		w.err = rpctypes.ErrGRPCWatchCanceled
 	}
-	w.awaited = nil
+	w.progress = progress{}
 	var all []*member
 	for _, m := range w.watchers {
 		all = append(all, m)
@@ -344,7 +348,7 @@ func (w *watchStream) requestProgress(ctx context.Context) {
 		}
 		awaited[m] = struct{}{}
 	}
-	w.awaited, w.progressFrom = awaited, nil
+	w.progress = progress{awaited: awaited}
 	w.mu.Unlock()
 	if len(awaited) == 0 {
 		return
@@ -355,9 +359,9 @@ func (w *watchStream) requestProgress(ctx context.Context) {
 
 // tellProgress answers a request for progress once every watcher has been heard of. mu is held.
 func (w *watchStream) tellProgress() {
-	if len(w.awaited) > 0 || w.progressFrom == nil {
+	if len(w.progress.awaited) > 0 || w.progress.least == nil {
 		return
 	}
-	w.push(queued{resp: &pb.WatchResponse{Header: w.progressFrom, WatchId: noWatcher}, control: true})
-	w.progressFrom = nil
+	w.push(queued{resp: &pb.WatchResponse{Header: w.progress.least, WatchId: noWatcher}, control: true})
+	w.progress.least = nil
 }
