@@ -1,0 +1,164 @@
+package grpcproxy
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"keelson/internal/config"
+	"keelson/internal/edge/rpc"
+	"keelson/internal/kit/clock"
+	"keelson/internal/kit/vfs"
+	"keelson/internal/server"
+)
+
+// alone is a network without anybody; a member of a cluster of one asks nobody.
+type alone struct {
+	server.Network
+	server.Caller
+}
+
+func (alone) Send([]*raftpb.Message)       {}
+func (alone) AddPeer(uint64, []string)     {}
+func (alone) UpdatePeer(uint64, []string)  {}
+func (alone) RemovePeer(uint64)            {}
+func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
+func (alone) Stop()                        {}
+
+// fixture is a proxy before a member of a cluster of one.
+type fixture struct {
+	t      testing.TB
+	member *server.Member
+	rpc    *rpc.Server
+	direct *clientv3.Client // to the member, as the proxy's
+	// watchers and keepAlives count what the proxy has opened at the member: watchers, and streams of keep-alives.
+	watchers, keepAlives atomic.Int64
+
+	kv    *KV
+	watch *Watch
+	lease *Lease
+	addr  string // the proxy's
+	proxy *clientv3.Client
+}
+
+// counting counts the watchers that are open.
+type counting struct {
+	clientv3.Watcher
+	open *atomic.Int64
+}
+
+func (c counting) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	c.open.Add(1)
+	context.AfterFunc(ctx, func() { c.open.Add(-1) })
+	return c.Watcher.Watch(ctx, key, opts...)
+}
+
+func serve(t testing.TB) *fixture {
+	t.Helper()
+	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--unsafe-no-fsync", "--bcrypt-cost=4"}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{t: t}
+	f.member, err = server.New(cfg, server.Deps{
+		FS: vfs.OS, Clock: clock.System, Logger: zap.NewNop(), Caller: alone{}, Network: func(server.NetworkParams) server.Network { return alone{} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.member.Start()
+	select {
+	case <-f.member.Ready():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the member is not ready")
+	}
+	f.rpc = rpc.NewServer(f.member, rpc.Options{})
+	l := listen(t)
+	served := make(chan error, 1)
+	go func() { served <- f.rpc.Serve(l) }()
+	t.Cleanup(func() {
+		f.rpc.Stop()
+		<-served
+		f.rpc.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := f.member.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	f.direct = dial(t, l.Addr().String(), grpc.WithChainStreamInterceptor(f.countStream))
+	f.serveProxy()
+	return f
+}
+
+func (f *fixture) countStream(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if method == pb.Lease_LeaseKeepAlive_FullMethodName {
+		f.keepAlives.Add(1)
+	}
+	return next(ctx, d, cc, method, opts...)
+}
+
+func (f *fixture) serveProxy() {
+	t := f.t
+	f.kv = NewKV(f.direct, nil, KVOptions{})
+	watcher := clientv3.NewWatcher(f.direct)
+	f.watch = NewWatch(context.Background(), f.direct, counting{watcher, &f.watchers}, WatchOptions{})
+	f.lease = NewLease(context.Background(), f.direct, LeaseOptions{})
+	s := grpc.NewServer()
+	pb.RegisterKVServer(s, f.kv)
+	pb.RegisterWatchServer(s, f.watch)
+	pb.RegisterLeaseServer(s, f.lease)
+	l := listen(t)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		for _, c := range []interface{ Close() error }{f.watch, f.lease, watcher} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	f.addr = l.Addr().String()
+	f.proxy = dial(t, f.addr)
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func dial(t testing.TB, addr string, opts ...grpc.DialOption) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: 20 * time.Second, Logger: zap.NewNop(), DialOptions: opts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// put writes past the proxy.
+func (f *fixture) put(key, value string) int64 {
+	f.t.Helper()
+	r, err := f.direct.Put(f.t.Context(), key, value)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Header.Revision
+}
