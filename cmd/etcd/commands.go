@@ -11,8 +11,9 @@ import (
 // subcommands are programs of their own that share the binary, by their first argument. Their flags are theirs alone, and take
 // two dashes, as etcd's do.
 var subcommands = map[string]func() *cobra.Command{
-	"gateway":   gatewayCommand,
-	"discovery": discoveryCommand,
+	"gateway":    gatewayCommand,
+	"grpc-proxy": grpcProxyCommand,
+	"discovery":  discoveryCommand,
 }
 
 // runSubcommand does what a subcommand's command line says and answers the exit status.

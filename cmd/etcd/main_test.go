@@ -47,7 +47,7 @@ func TestStatuses(t *testing.T) {
 		"--data-dir":                        exitUsage,
 		"--listen-client-urls=http://a:1/x": exitUsage,
 		"gateway start --retry-delay=x":     exitFailed,
-		"grpc-proxy":                        exitFailed,
+		"grpc-proxy start --resolver-ttl=5": exitFailed,
 		"discovery start --max-tokens=0":    exitFailed,
 		"--heartbeat-interval=0":            exitFailed,
 		"--listen-client-urls=http://example.com:2379 --advertise-client-urls=http://example.com:2379": exitFailed,

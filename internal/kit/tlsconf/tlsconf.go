@@ -144,7 +144,9 @@ func (o Options) files() []string {
 type Expiry struct {
 	// Use is server, client, ca or crl.
 	Use, File, Subject, Serial string
-	NotAfter                   time.Time
+	// CommonName is the one in Subject; empty for a list.
+	CommonName string
+	NotAfter   time.Time
 }
 
 // Expiries lists all certificates and lists in use, each once.
@@ -155,7 +157,7 @@ func (m *Material) Expiries() []Expiry {
 	var all []Expiry
 	add := func(use, file string, certs ...*x509.Certificate) {
 		for _, c := range certs {
-			all = append(all, Expiry{use, file, c.Subject.String(), c.SerialNumber.Text(16), c.NotAfter})
+			all = append(all, Expiry{use, file, c.Subject.String(), c.SerialNumber.Text(16), c.Subject.CommonName, c.NotAfter})
 		}
 	}
 	if c := m.own.value; c != nil {
@@ -167,7 +169,7 @@ func (m *Material) Expiries() []Expiry {
 	add("ca", m.o.CAFile, m.roots.value.certs...)
 	for _, l := range m.revoked.value.lists {
 		if !l.NextUpdate.IsZero() {
-			all = append(all, Expiry{"crl", m.o.CRLFile, l.Issuer.String(), text16(l.Number), l.NextUpdate})
+			all = append(all, Expiry{Use: "crl", File: m.o.CRLFile, Subject: l.Issuer.String(), Serial: text16(l.Number), NotAfter: l.NextUpdate})
 		}
 	}
 	seen := map[Expiry]bool{}
