@@ -23,7 +23,7 @@ const (
 	watched, watchedLong     = 8 * time.Second, time.Minute
 	// watchedPause is the time between two puts: 2,000 watchers get 40,000 events a second.
 	watchedPause = 50 * time.Millisecond
-	// mishapPause is the time between two kills, of a member and of the proxy in turn.
+	// mishapPause is the time between two ends, by a signal or a crash, of a member and of the proxy in turn.
 	mishapPause = 2 * time.Second
 )
 
@@ -154,7 +154,7 @@ func watchThrough(ctx context.Context, t *testing.T, p *process.Member, crowd in
 	return seen, running
 }
 
-// mishaps puts keys for a while, past the proxy, and kills a member or the proxy now and then. It gives the first and the
+// mishaps puts keys for a while, past the proxy, and kills or stops a member or the proxy now and then. It gives the first and the
 // last revision that it made for sure; a put whose answer was lost may have made one between.
 func mishaps(t *testing.T, all []*process.Member, p *process.Member, direct *clientv3.Client, time4 time.Duration) (first, last int64) {
 	t.Helper()
@@ -190,7 +190,11 @@ func mishaps(t *testing.T, all []*process.Member, p *process.Member, direct *cli
 			if kills++; kills%2 == 1 {
 				m = all[rand.IntN(len(all))]
 			}
-			m.Kill()
+			if rand.IntN(2) == 0 {
+				m.Kill()
+			} else {
+				m.Stop()
+			}
 			m.Start()
 		case <-tick.C:
 		}
