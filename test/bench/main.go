@@ -60,7 +60,7 @@ func main() {
 	flag.StringVar(&b.peer, "peer", "bin/peers/etcd37", "`directory` with the etcd to compare with")
 	flag.StringVar(&b.dir, "dir", "", "where data directories are made (default: the system's temporary directory)")
 	flag.StringVar(&b.out, "out", "bench.jsonl", "file that gets a JSON line a run; empty: none")
-	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones and those of users: idle, behind, large, authenticate, users64, users1000, guess)")
+	flag.StringVar(&only, "work", "", "names of work, separated by commas (default: all but the slow ones and those of users: idle, behind, large, authenticate, users64, users1000, guess, proxyput, proxyget)")
 	flag.StringVar(&servers, "servers", "keelson,etcd,floors", "what to measure")
 	flag.StringVar(&extra, "flags", "", "further flags of both servers, separated by blanks")
 	flag.StringVar(&b.profiles, "profiles", "", "`directory` for CPU profiles of Keelson; needs -flags --enable-pprof")

@@ -60,6 +60,10 @@ func works() []work {
 		{name: "users64", apart: true, once: true, about: "put64 without users and with them, in turn", run: users(load{conns: 16, clients: 64, next: nextPut})},
 		{name: "users1000", apart: true, once: true, about: "put1000 without users and with them, in turn", run: users(load{conns: 100, clients: 1000, next: nextPut})},
 		{name: "guess", apart: true, once: true, about: "puts at a fixed rate beside 200 wrong passwords a second", prepare: addUsers, run: guess},
+		{name: "proxyput", apart: true, about: "put by a gRPC proxy before Keelson, 64 clients on 16 connections",
+			run: proxied(load{conns: 16, clients: 64, next: nextPut}, nil)},
+		{name: "proxyget", apart: true, about: "linearizable get by a gRPC proxy before Keelson, 256 clients on 64 connections",
+			run: proxied(load{conns: 64, clients: 256, next: nextGet(10_000, false)}, fill(10_000))},
 		{name: "keepalive", about: "lease keep-alive, 256 streams on 64 connections", run: keepAlive},
 	}
 }
