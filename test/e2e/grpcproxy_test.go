@@ -159,6 +159,26 @@ func TestProxyHidesFailure(t *testing.T) {
 	}
 }
 
+// Leases outlive leaders behind a proxy as they do before a member.
+func TestProxyLeaseOverLeaders(t *testing.T) {
+	plainOnly(t, "a proxy has a user's certificate for nobody")
+	t.Parallel()
+	all := three(t)
+	p := proxied(t, all)
+	answering(t, p)
+	leaseOverLeaders(t, all, p.Client())
+}
+
+// A proxy before one member tells of a lost majority as that member does.
+func TestProxyMajorityLost(t *testing.T) {
+	plainOnly(t, "a proxy has a user's certificate for nobody")
+	t.Parallel()
+	all := three(t)
+	p := proxied(t, all[:1])
+	answering(t, p)
+	majorityLost(t, all, p.Client())
+}
+
 // An event is seen once and in its place by a watcher behind a proxy, whatever dies meanwhile.
 func TestProxyWatch(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")

@@ -31,9 +31,14 @@ func remaining(t *testing.T, c *clientv3.Client, id clientv3.LeaseID) int64 {
 // ends when nobody renews it.
 func TestLeaseOverLeaders(t *testing.T) {
 	t.Parallel()
-	const ttl = 4
 	all := three(t)
-	c := process.Dial(t, all...)
+	leaseOverLeaders(t, all, process.Dial(t, all...))
+}
+
+// leaseOverLeaders has c hold a lease while leaders of all come and go.
+func leaseOverLeaders(t *testing.T, all []*process.Member, c *clientv3.Client) {
+	t.Helper()
+	const ttl = 4
 	l, err := c.Grant(t.Context(), ttl)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +96,12 @@ func TestLeaseOverLeaders(t *testing.T) {
 func TestMajorityLost(t *testing.T) {
 	t.Parallel()
 	all := three(t)
-	c := all[0].Client()
+	majorityLost(t, all, all[0].Client())
+}
+
+// majorityLost has c use all while the majority of it is gone. The first of all stays.
+func majorityLost(t *testing.T, all []*process.Member, c *clientv3.Client) {
+	t.Helper()
 	if _, err := c.Put(t.Context(), "k", "before"); err != nil {
 		t.Fatal(err)
 	}
