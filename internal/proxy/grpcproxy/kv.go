@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -17,8 +18,11 @@ import (
 // anySize lets answers of every size through: the member has bounded them.
 var anySize = grpc.MaxCallRecvMsgSize(math.MaxInt32)
 
-// KVOptions say how a KV works. The zero value is right but in tests.
+// KVOptions say how a KV works.
 type KVOptions struct {
+	// Plain is needed where what is around the members' KV answers some reads by itself, as leasing does, whoever asks. It
+	// never does, and is asked in its place for callers with a token, and for all once there was one.
+	Plain clientv3.KV
 	Clock clock.Clock // nil for the machine's own
 }
 
@@ -28,6 +32,8 @@ type KV struct {
 	// remote takes requests as they came, wrapped is asked in its place where it isn't nil.
 	remote  pb.KVClient
 	wrapped clientv3.KV
+	plain   clientv3.KV
+	users   atomic.Bool // a call bore a token
 	cache   *cache
 }
 
@@ -39,7 +45,7 @@ func NewKV(u *clientv3.Client, kv clientv3.KV, o KVOptions) *KV {
 	if o.Clock == nil {
 		o.Clock = clock.System
 	}
-	return &KV{remote: clientv3.RetryKVClient(u), wrapped: kv, cache: newCache(o.Clock)}
+	return &KV{remote: clientv3.RetryKVClient(u), wrapped: kv, plain: o.Plain, cache: newCache(o.Clock)}
 }
 
 // Collectors gives what the KV counts.
@@ -49,23 +55,37 @@ func (s *KV) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, 
 	c := callerOf(ctx)
 	ctx = c.outgoing(ctx)
 	if !r.Serializable || c.named() {
-		return s.ask(ctx, r)
+		return s.ask(ctx, c, r)
 	}
 	id := cacheID(r)
 	if resp := s.cache.get(id); resp != nil {
 		return resp, nil
 	}
 	f := s.cache.begin(id, r.Key, r.RangeEnd)
-	resp, err := s.ask(ctx, r)
+	resp, err := s.ask(ctx, c, r)
 	s.cache.end(f, resp)
 	return resp, err
 }
 
-func (s *KV) ask(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+// reader is what to read from for c, where wrapped isn't nil.
+func (s *KV) reader(c caller) clientv3.KV {
+	if s.plain == nil {
+		return s.wrapped
+	}
+	if c.named() {
+		s.users.Store(true)
+	}
+	if s.users.Load() {
+		return s.plain
+	}
+	return s.wrapped
+}
+
+func (s *KV) ask(ctx context.Context, c caller, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if s.wrapped == nil {
 		return s.remote.Range(ctx, r, anySize)
 	}
-	resp, err := s.wrapped.Do(ctx, rangeOp(r))
+	resp, err := s.reader(c).Do(ctx, rangeOp(r))
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -74,10 +94,11 @@ func (s *KV) ask(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, er
 
 // RangeStream is never kept: it is for ranges that are too large for one answer.
 func (s *KV) RangeStream(r *pb.RangeRequest, to grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
-	ctx, cancel := context.WithCancel(callerOf(to.Context()).outgoing(to.Context()))
+	c := callerOf(to.Context())
+	ctx, cancel := context.WithCancel(c.outgoing(to.Context()))
 	defer cancel()
 	if s.wrapped != nil {
-		return s.streamWrapped(ctx, r, to)
+		return streamFrom(ctx, s.reader(c), r, to)
 	}
 	from, err := s.remote.RangeStream(ctx, r, anySize)
 	if err != nil {
@@ -97,8 +118,8 @@ func (s *KV) RangeStream(r *pb.RangeRequest, to grpc.ServerStreamingServer[pb.Ra
 	}
 }
 
-func (s *KV) streamWrapped(ctx context.Context, r *pb.RangeRequest, to grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
-	from, err := s.wrapped.GetStream(ctx, string(r.Key), rangeOptions(r)...)
+func streamFrom(ctx context.Context, kv clientv3.KV, r *pb.RangeRequest, to grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
+	from, err := kv.GetStream(ctx, string(r.Key), rangeOptions(r)...)
 	if err != nil {
 		return statusOf(err)
 	}
@@ -144,7 +165,8 @@ func (s *KV) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.Del
 }
 
 func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	ctx = callerOf(ctx).outgoing(ctx)
+	c := callerOf(ctx)
+	ctx = c.outgoing(ctx)
 	defer s.dropTxn(r)
 	if s.wrapped == nil {
 		return s.remote.Txn(ctx, r, anySize)
@@ -153,11 +175,30 @@ func (s *KV) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := s.wrapped.Do(ctx, op)
+	kv := s.wrapped
+	if readsOnly(r) {
+		kv = s.reader(c)
+	}
+	resp, err := kv.Do(ctx, op)
 	if err != nil {
 		return nil, statusOf(err)
 	}
 	return (*pb.TxnResponse)(resp.Txn()), nil
+}
+
+// readsOnly tells whether r changes nothing, so that it may be answered without the members.
+func readsOnly(r *pb.TxnRequest) bool {
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			switch {
+			case op.GetRequestRange() != nil:
+			case op.GetRequestTxn() != nil && readsOnly(op.GetRequestTxn()):
+			default:
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // dropTxn takes out of the cache what r may have changed.

@@ -91,7 +91,7 @@ func New(ctx context.Context, u *clientv3.Client, o Options) (*Server, error) {
 	ctx, end := context.WithCancel(ctx)
 	listed, leave := context.WithCancel(ctx)
 	s := &Server{o: o, u: u, own: prometheus.NewRegistry(), end: end, leave: leave}
-	kv, err := s.layers()
+	l, err := s.layers()
 	var cluster *clusterService
 	if err == nil {
 		cluster, err = newCluster(u, o)
@@ -100,8 +100,8 @@ func New(ctx context.Context, u *clientv3.Client, o Options) (*Server, error) {
 		end()
 		return nil, err
 	}
-	s.kv = NewKV(u, kv, KVOptions{})
-	s.watch = NewWatch(ctx, u, u.Watcher, WatchOptions{KV: u.KV})
+	s.kv = NewKV(u, l.all, KVOptions{Plain: l.unleased})
+	s.watch = NewWatch(ctx, u, u.Watcher, WatchOptions{KV: l.members})
 	s.lease = NewLease(ctx, u, LeaseOptions{Namespace: o.Namespace})
 	s.collect()
 	s.grpc = s.newGRPC(cluster)
@@ -111,28 +111,38 @@ func New(ctx context.Context, u *clientv3.Client, o Options) (*Server, error) {
 	return s, nil
 }
 
-// layers puts what the options ask for between clients and members; nil where that is nothing.
-func (s *Server) layers() (clientv3.KV, error) {
+// layers are what the options put between clients and members.
+type layers struct {
+	// all is what calls go through; nil where that is nothing, for NewKV passes requests on as they are then.
+	all clientv3.KV
+	// unleased is all without leases on ranges; nil where all is without them too.
+	unleased clientv3.KV
+	// members is in the namespace, without what remembers or refuses answers.
+	members clientv3.KV
+}
+
+func (s *Server) layers() (l layers, err error) {
 	if s.o.Namespace != "" {
 		s.u.KV = namespace.NewKV(s.u.KV, s.o.Namespace)
 		s.u.Watcher = namespace.NewWatcher(s.u.Watcher, s.o.Namespace)
 		s.u.Lease = namespace.NewLease(s.u.Lease, s.o.Namespace)
+		l.all = s.u.KV
 	}
+	l.members = s.u.KV
 	if s.o.Ordering {
 		s.u.KV = ordering.NewKV(s.u.KV, ordering.NewOrderViolationSwitchEndpointClosure(s.u))
+		l.all = s.u.KV
 	}
 	if s.o.Leasing == "" {
-		if s.o.Namespace == "" && !s.o.Ordering {
-			return nil, nil // NewKV passes requests on as they are then
-		}
-		return s.u.KV, nil
+		return l, nil
 	}
 	kv, stop, err := leasing.NewKV(s.u, s.o.Leasing)
 	if err != nil {
-		return nil, fmt.Errorf("grpcproxy: leasing prefix %q: %w", s.o.Leasing, err)
+		return l, fmt.Errorf("grpcproxy: leasing prefix %q: %w", s.o.Leasing, err)
 	}
 	s.closers = append(s.closers, stop)
-	return kv, nil
+	l.all, l.unleased = kv, s.u.KV
+	return l, nil
 }
 
 func (s *Server) collect() {
