@@ -83,9 +83,14 @@ func runGRPCProxy(ctx context.Context, f *proxyFlags) error {
 		return err
 	}
 	defer func() { _ = u.Close() }() // it only tells that it was closed
+	early := context.AfterFunc(ctx, func() { _ = u.Close() }) // a start with leasing waits for the members
 	s, err := grpcproxy.New(context.WithoutCancel(ctx), u, f.options(log, ports.secrets != nil, outgoing))
 	if err != nil {
 		return err
+	}
+	if !early() {
+		s.Close(ctx) // nobody is served yet: there is nothing to wait for
+		return errEarlySignal
 	}
 	log.Info("ready to proxy client requests", zap.Stringer("address", ports.client.Addr()), zap.Strings("endpoints", u.Endpoints()))
 	return ports.serve(ctx, s, log)
@@ -196,8 +201,8 @@ func (f *proxyFlags) client(ctx context.Context, log *zap.Logger) (*clientv3.Cli
 	}
 	u, err := clientv3.New(clientv3.Config{
 		Endpoints: members, AutoSyncInterval: f.autoSync, DialTimeout: proxyDialTime, DialKeepAliveTime: f.dialKeepAlive,
-		DialKeepAliveTimeout: f.dialKeepAliveTimeout, PermitWithoutStream: f.withoutStream, MaxCallSendMsgSize: f.maxSend,
-		MaxCallRecvMsgSize: f.maxRecv, TLS: outgoing, DialOptions: grpcproxy.DialOptions(), Logger: quiet,
+		DialKeepAliveTimeout: f.dialKeepAliveTimeout, PermitWithoutStream: f.withoutStream, TLS: outgoing,
+		DialOptions: grpcproxy.DialOptions(f.maxSend, f.maxRecv), Logger: quiet,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("--endpoints=%s: %w", strings.Join(members, ","), err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"os"
@@ -75,6 +76,16 @@ func TestProxyCommonName(t *testing.T) {
 		if want == "" && (err != nil || !c.InsecureSkipVerify) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", pair.CertFile, err)
 		}
+	}
+}
+
+// A domain that has no records is an error that names what was looked up.
+func TestProxyDomain(t *testing.T) {
+	f := proxyFlags{proxyMembers: proxyMembers{domain: "nowhere.invalid"}}
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, err := f.members(ctx, nil); err == nil || !strings.Contains(err.Error(), "_etcd-client-ssl._tcp.nowhere.invalid") {
+		t.Error(err)
 	}
 }
 

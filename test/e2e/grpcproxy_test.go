@@ -104,6 +104,55 @@ func TestProxyPassesOn(t *testing.T) {
 	m.Stop()
 }
 
+// Requests and answers on the way to the members are bounded as the flags say.
+func TestProxyLimits(t *testing.T) {
+	plainOnly(t, "a proxy has a user's certificate for nobody")
+	t.Parallel()
+	m := process.Single(t, keelson, "").Serve()
+	p := proxied(t, []*process.Member{m}, "--max-send-bytes=3000", "--max-recv-bytes=2000")
+	answering(t, p)
+	c := p.Client()
+	if _, err := c.Put(t.Context(), "small", strings.Repeat("x", 1000)); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Put(t.Context(), "middle", strings.Repeat("x", 2500)); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Put(t.Context(), "large", strings.Repeat("x", 3500)); err == nil || !strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("a put of 3,500 bytes: %v", err)
+	}
+	if _, err := c.Get(t.Context(), "small"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Get(t.Context(), "middle"); err == nil || !strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("an answer of 2,500 bytes: %v", err)
+	}
+}
+
+// With leases on ranges and ordering, what is read is what was last written, by whomever.
+func TestProxyLeasing(t *testing.T) {
+	plainOnly(t, "a proxy has a user's certificate for nobody")
+	t.Parallel()
+	all := three(t)
+	flags := []string{"--experimental-leasing-prefix=leases/", "--experimental-serializable-ordering"}
+	one, other := proxied(t, all, flags...), proxied(t, all, flags...)
+	answering(t, one)
+	answering(t, other)
+	a, b := one.Client(), other.Client()
+	for i := range 20 {
+		want := fmt.Sprint(i)
+		if _, err := a.Put(t.Context(), "k", want); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*clientv3.Client{b, a, b} {
+			if r, err := c.Get(t.Context(), "k"); err != nil || len(r.Kvs) != 1 || string(r.Kvs[0].Value) != want {
+				t.Fatalf("%v, %v, not %s", r, err, want)
+			}
+		}
+		a, b = b, a
+	}
+}
+
 // Members are killed under writers behind two proxies, of which one is killed too: all that was acknowledged is there.
 func TestProxyKills(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")

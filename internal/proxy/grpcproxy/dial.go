@@ -32,15 +32,20 @@ var repeatable = map[string]bool{
 }
 
 // DialOptions are what the client of the members must be made with: by them each call that is made in the context of a
-// client's call goes out under the token of that client, never under another one's.
+// client's call goes out under the token of that client, never under another one's. Requests and answers are bounded by
+// sendMax and recvMax bytes.
 //
 // They take the place of the client's own retries, which repeat a call whose token was refused up to a hundred times: it may
 // have a new token then. Here tokens are the callers'.
-func DialOptions() []grpc.DialOption {
+func DialOptions(sendMax, recvMax int) []grpc.DialOption {
+	// They come last, so that they hold for every call, whatever else it was made with.
+	bounds := []grpc.CallOption{grpc.MaxCallSendMsgSize(sendMax), grpc.MaxCallRecvMsgSize(recvMax)}
 	return []grpc.DialOption{
-		grpc.WithUnaryInterceptor(call),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return call(ctx, method, req, reply, cc, invoke, append(opts, bounds...)...)
+		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return open(asCaller(ctx), d, cc, method, opts...)
+			return open(asCaller(ctx), d, cc, method, append(opts, bounds...)...)
 		}),
 	}
 }
