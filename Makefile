@@ -3,7 +3,7 @@ GO      ?= go
 SIM     ?= 10m
 BENCH   ?=
 
-.PHONY: build test race lint vuln bench compat compat-v2 node e2e sim cluster check peers rootfs image
+.PHONY: build test race lint vuln bench compat compat-v2 node e2e soak sim cluster check peers rootfs image
 
 # Static binaries in bin/.
 build:
@@ -62,11 +62,15 @@ bin/peers/%/etcd: test/peers/%/go.mod
 	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
 # Real processes for longer: a kill every second under 64 writers for a minute, each member of a cluster replaced under load,
-# a leader off its network, noise on the ports. Then all of test/e2e with mutual TLS and users.
+# a leader off its network, noise on the ports, 2,000 watchers and leases through a proxy. Then all of test/e2e with mutual TLS and users.
 e2e: build
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m \
-		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise|TestGateway' -v ./test/e2e
+		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise|TestGateway|TestProxyCrowd|TestProxyKeepsLeasesAlive' -v ./test/e2e
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_TLS=1 $(GO) test -count=1 -timeout 20m ./test/e2e
+
+# Ten minutes of watchers through a proxy.
+soak: build
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_WATCHED=10m $(GO) test -count=1 -timeout 15m -run TestProxyCrowd -v ./test/e2e
 
 # Directories, calls and clusters, with the real etcd beside it.
 compat: build peers node

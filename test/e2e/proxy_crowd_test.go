@@ -78,13 +78,19 @@ func sum(members []*process.Member, name string) (n float64) {
 }
 
 // A crowd watches one prefix through a proxy while keys are put, members die and come back, and the proxy does: each sees
-// every event once and in order, and all together are one watcher at the members.
+// every event once and in order, and all together are one watcher at the members. KEELSON_WATCHED sets for how long.
 func TestProxyCrowd(t *testing.T) {
 	plainOnly(t, "a proxy shows members its own certificate; users through one are tested in its package")
 	t.Parallel()
-	crowd, time4 := onlookers, watched
+	crowd, period := onlookers, watched
 	if os.Getenv("KEELSON_LONG") != "" {
-		crowd, time4 = onlookersLong, watchedLong
+		crowd, period = onlookersLong, watchedLong
+	}
+	if v := os.Getenv("KEELSON_WATCHED"); v != "" {
+		var err error
+		if period, err = time.ParseDuration(v); err != nil {
+			t.Fatal(err)
+		}
 	}
 	all := three(t)
 	before := sum(all, "etcd_debugging_mvcc_watcher_total")
@@ -99,7 +105,7 @@ func TestProxyCrowd(t *testing.T) {
 		}
 		return nil
 	})
-	first, last := mishaps(t, all, p, direct, time4)
+	first, last := mishaps(t, all, p, direct, period)
 	want := truth(t, direct, first, last)
 	process.Until(t, "everybody has seen the last event", func() error {
 		for i, o := range seen {
@@ -156,7 +162,7 @@ func watchThrough(ctx context.Context, t *testing.T, p *process.Member, crowd in
 
 // mishaps puts keys for a while, past the proxy, and kills or stops a member or the proxy now and then. It gives the first and the
 // last revision that it made for sure; a put whose answer was lost may have made one between.
-func mishaps(t *testing.T, all []*process.Member, p *process.Member, direct *clientv3.Client, time4 time.Duration) (first, last int64) {
+func mishaps(t *testing.T, all []*process.Member, p *process.Member, direct *clientv3.Client, period time.Duration) (first, last int64) {
 	t.Helper()
 	put := func(n int) {
 		process.Until(t, "a put is acknowledged", func() error {
@@ -172,7 +178,7 @@ func mishaps(t *testing.T, all []*process.Member, p *process.Member, direct *cli
 			return nil
 		})
 	}
-	tick, mishap, end := time.NewTicker(watchedPause), time.NewTicker(mishapPause), time.After(time4)
+	tick, mishap, end := time.NewTicker(watchedPause), time.NewTicker(mishapPause), time.After(period)
 	defer tick.Stop()
 	defer mishap.Stop()
 	for n, kills := 0, 0; ; n++ {
