@@ -93,6 +93,13 @@ func TestDiscoverySRV(t *testing.T) {
 		t.Errorf("endpoints without TLS were taken: %+v", o)
 	}
 	all[2].Kill()
+	p := process.Single(t, keelson, "")
+	p.Bare, p.Place, p.ClientAddr = true, &d.hosts[0].Place, d.hosts[0].Addr+":23790"
+	p.Flags = []string{"grpc-proxy", "start", "--discovery-srv=example.com", "--insecure-discovery", "--listen-addr=" + p.ClientAddr}
+	p.Serve()
+	if out := p.Ctl("get", "a", "--print-value-only"); out != "b\n" {
+		t.Errorf("a proxy before the domain reads %q", out)
+	}
 	all[2].Serve()
 }
 
