@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
@@ -28,12 +29,14 @@ type forcing struct {
 	deps    Deps
 	log     *wal.Contents
 	applier *apply.Applier
+	// rest is what the log has behind its commit index.
+	rest []*raftpb.Entry
 }
 
 // forceNew does it, and changes c into what the log is afterwards.
 func (o *opened) forceNew(cfg *config.Config, d Deps, c *wal.Contents) error {
 	f := &forcing{opened: o, cfg: cfg, deps: d, log: c, applier: apply.New(o.state, applyOptions(cfg, nil))}
-	for _, step := range []func() error{f.begin, f.settle, f.part, f.record} {
+	for _, step := range []func() error{f.begin, f.settle, f.adopt, f.part, f.record} {
 		if err := step(); err != nil {
 			return fmt.Errorf("server: force a new cluster: %w", err)
 		}
@@ -54,11 +57,35 @@ func (f *forcing) begin() error {
 		return f.mark(ci.Index, max(ci.Term, f.log.Mark.Term, 1))
 	}
 	kept := upTo(f.log.Entries, commit)
-	if dropped := len(f.log.Entries) - len(kept); dropped > 0 {
-		f.deps.Logger.Info("discarding uncommitted WAL entries", zap.Uint64("commit-index", commit), zap.Int("number-of-discarded-entries", dropped))
-	}
-	f.log.Entries = kept
+	f.log.Entries, f.rest = kept, f.log.Entries[len(kept):]
 	return nil
+}
+
+// adopt takes what the log has behind its commit index for as long as this member was the only voter: what such a member has
+// in its log is committed and may have been acknowledged, though a crash came before the commit index was written. The rest
+// is dropped.
+func (f *forcing) adopt() error {
+	for len(f.rest) > 0 && f.alone() {
+		n := 1 + slices.IndexFunc(f.rest, func(e *raftpb.Entry) bool { return e.GetType() == raftpb.EntryConfChange })
+		if n == 0 {
+			n = len(f.rest)
+		}
+		if err := f.execute(f.rest[:n]); err != nil {
+			return err
+		}
+		f.log.Entries, f.rest = append(f.log.Entries, f.rest[:n]...), f.rest[n:]
+		f.log.State.Commit = f.log.Entries[len(f.log.Entries)-1].Index
+	}
+	if dropped := len(f.rest); dropped > 0 {
+		f.deps.Logger.Info("discarding uncommitted WAL entries", zap.Uint64("commit-index", f.log.State.GetCommit()), zap.Int("number-of-discarded-entries", dropped))
+	}
+	return nil
+}
+
+// alone tells whether this member is the only voter.
+func (f *forcing) alone() bool {
+	conf := f.state.Cluster.State().Conf
+	return slices.Equal(conf.GetVoters(), []uint64{f.id}) && len(conf.GetVotersOutgoing()) == 0
 }
 
 // settle executes what is committed and not in the store.

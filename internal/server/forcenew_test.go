@@ -178,6 +178,29 @@ func TestForceNewCluster(t *testing.T) {
 	stop(t, m)
 }
 
+// What a member that is alone has acknowledged stays, though its last start ended before the log said that it is committed: where
+// the flag was left in a unit file each crash would else cost some writes.
+func TestForceNewKeepsWhatWasAcknowledged(t *testing.T) {
+	dir := cold(t)
+	m, _ := forced(t, dir)
+	put(t, m, "acknowledged", "v")
+	m.Kill()
+	c, w, err := wal.Open(vfs.OS, filepath.Join(dir, "member", "wal"), wal.Options{SegmentBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := &raftpb.HardState{Term: new(c.State.GetTerm()), Vote: new(c.State.GetVote()), Commit: new(c.Mark.Index)}
+	if err := errors.Join(w.Append(wal.Batch{State: before}), w.Sync(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m, _ = forced(t, dir)
+	if get(t, m, "acknowledged", 0) != "v" || get(t, m, "lost", 0) != "" {
+		t.Error("what was acknowledged is not what is there")
+	}
+	stop(t, m)
+	isAlone(t, dir, otherVoter, otherLearner)
+}
+
 // TestForceNewInterrupted stops the forced start at every write to the disk, as a crash there would, and starts again.
 func TestForceNewInterrupted(t *testing.T) {
 	from := cold(t)
