@@ -22,7 +22,8 @@ func TestTutorial(t *testing.T) {
 		"\nPUT\nstock1\n1000\nPUT\nstock2\n2000\n", `"PUT" "foo" is "Hello again"`, "keepalived with TTL(300)", "attached keys([sample])",
 		"\nthis runs under the lock\n", "etcdserver: permission denied", "etcdserver: user name is empty", "\nRoles: reader\n",
 		"\nwhile-away\nwritten without the leader\n", "removed from cluster", "added as learner to cluster", "promoted in cluster",
-		"URL scheme must be http", "snapshot must be requested to one selected node", "copy.db has no checksum behind it", "required revision has been compacted", "database space exceeded", "alarm:NOSPACE",
+		"URL scheme must be http", "snapshot must be requested to one selected node", "copy.db has no checksum behind it",
+		"required revision has been compacted", "database space exceeded", "alarm:NOSPACE",
 		"finished transforming keys: 1 keys", "\n/foo\nbar\n", "\nmy-prefix/my-key\nabc\n", "started, v2-2,", "started, service-2,", "started, v3-2,",
 		"\nsecret\nmessage\n", "tls: certificate required",
 	} {
