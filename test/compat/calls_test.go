@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,9 @@ func show(m proto.Message, err error) string {
 	if err != nil {
 		s, _ := status.FromError(err)
 		return fmt.Sprintf("%s: %s", s.Code(), s.Message())
+	}
+	if r, ok := m.(*pb.LeaseTimeToLiveResponse); ok {
+		slices.SortFunc(r.Keys, bytes.Compare) // etcd's come out of a map
 	}
 	b, err := protojson.Marshal(m)
 	if err != nil {
