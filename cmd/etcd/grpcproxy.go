@@ -82,7 +82,7 @@ func runGRPCProxy(ctx context.Context, f *proxyFlags) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = u.Close() }() // it only tells that it was closed
+	defer func() { _ = u.Close() }()                          // it only tells that it was closed
 	early := context.AfterFunc(ctx, func() { _ = u.Close() }) // a start with leasing waits for the members
 	s, err := grpcproxy.New(context.WithoutCancel(ctx), u, f.options(log, ports.secrets != nil, outgoing))
 	if err != nil {
