@@ -44,3 +44,33 @@ func (c *call) noArgs() error {
 	}
 	return nil
 }
+
+// dialNamed dials for a command on the one user or role that the command line names; missing is what is said where it does not.
+func dialNamed(c *call, missing string) (cl client.Client, name string, err error) {
+	if len(c.args) != 1 {
+		return nil, "", refused("%s", missing)
+	}
+	cl, err = c.dialAuth()
+	return cl, c.args[0], err
+}
+
+// listNames prints the names of all users or roles, a line each.
+func listNames(c *call, list func(context.Context, client.Client) ([]string, error)) error {
+	if err := c.noArgs(); err != nil {
+		return err
+	}
+	cl, err := c.dialAuth()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.limited()
+	defer cancel()
+	names, err := list(ctx, cl)
+	if err != nil {
+		return told(err)
+	}
+	for _, n := range names {
+		fmt.Fprintln(c.Out, n)
+	}
+	return nil
+}

@@ -25,34 +25,17 @@ func roleVerb() verb {
 
 // dialRole dials for a command on the role that the command line names.
 func (c *call) dialRole() (api client.AuthRoleAPI, name string, err error) {
-	if len(c.args) != 1 {
-		return nil, "", refused("Please provide a role name")
-	}
-	cl, err := c.dialAuth()
+	cl, name, err := dialNamed(c, "Please provide a role name")
 	if err != nil {
 		return nil, "", err
 	}
-	return client.NewAuthRoleAPI(cl), c.args[0], nil
+	return client.NewAuthRoleAPI(cl), name, nil
 }
 
 func roleList(c *call) error {
-	if err := c.noArgs(); err != nil {
-		return err
-	}
-	cl, err := c.dialAuth()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.limited()
-	defer cancel()
-	names, err := client.NewAuthRoleAPI(cl).ListRoles(ctx)
-	if err != nil {
-		return told(err)
-	}
-	for _, n := range names {
-		fmt.Fprintln(c.Out, n)
-	}
-	return nil
+	return listNames(c, func(ctx context.Context, cl client.Client) ([]string, error) {
+		return client.NewAuthRoleAPI(cl).ListRoles(ctx)
+	})
 }
 
 func roleAdd(c *call) error {

@@ -25,34 +25,17 @@ func userVerb() verb {
 
 // dialUser dials for a command on the user that the command line names.
 func (c *call) dialUser() (api client.AuthUserAPI, name string, err error) {
-	if len(c.args) != 1 {
-		return nil, "", refused("Please provide a username")
-	}
-	cl, err := c.dialAuth()
+	cl, name, err := dialNamed(c, "Please provide a username")
 	if err != nil {
 		return nil, "", err
 	}
-	return client.NewAuthUserAPI(cl), c.args[0], nil
+	return client.NewAuthUserAPI(cl), name, nil
 }
 
 func userList(c *call) error {
-	if err := c.noArgs(); err != nil {
-		return err
-	}
-	cl, err := c.dialAuth()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := c.limited()
-	defer cancel()
-	names, err := client.NewAuthUserAPI(cl).ListUsers(ctx)
-	if err != nil {
-		return told(err)
-	}
-	for _, n := range names {
-		fmt.Fprintln(c.Out, n)
-	}
-	return nil
+	return listNames(c, func(ctx context.Context, cl client.Client) ([]string, error) {
+		return client.NewAuthUserAPI(cl).ListUsers(ctx)
+	})
 }
 
 func userAdd(c *call) error {
