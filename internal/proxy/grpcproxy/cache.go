@@ -46,7 +46,7 @@ type span struct{ key, end []byte }
 type cached struct {
 	id   string
 	span span
-	resp *pb.RangeResponse
+	resp any // as whoever kept it serves it: an encoded message or one that is not
 	size int
 	till time.Time
 }
@@ -91,7 +91,7 @@ func cacheID(r *pb.RangeRequest) string {
 }
 
 // get gives the answer kept for id, or nil. It belongs to the cache: nobody may change it.
-func (c *cache) get(id string) *pb.RangeResponse {
+func (c *cache) get(id string) any {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[id]; e != nil {
@@ -114,12 +114,9 @@ func (c *cache) begin(id string, key, end []byte) *fill {
 	return f
 }
 
-// end keeps resp, the answer to f, unless it is nil or may be older than a change.
-func (c *cache) end(f *fill, resp *pb.RangeResponse) {
-	size := 0
-	if resp != nil {
-		size = len(f.id) + proto.Size(resp)
-	}
+// end keeps resp, the answer to f of so many bytes, unless it is nil or may be older than a change.
+func (c *cache) end(f *fill, resp any, size int) {
+	size += len(f.id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.fills, f)
@@ -134,6 +131,37 @@ func (c *cache) end(f *fill, resp *pb.RangeResponse) {
 	c.bytes += size
 	for len(c.entries) > cacheEntriesMax || c.bytes > cacheBytesMax {
 		c.remove(c.recent.Back())
+	}
+}
+
+// changed takes out what r, a request, may have changed.
+func (c *cache) changed(r any) {
+	switch r := r.(type) {
+	case *pb.PutRequest:
+		c.drop(r.Key, nil)
+	case *pb.DeleteRangeRequest:
+		c.drop(r.Key, r.RangeEnd)
+	case *pb.CompactionRequest:
+		c.clear() // ranges at revisions that are gone must fail
+	case *pb.TxnRequest:
+		for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+			for _, op := range branch {
+				c.changedBy(op)
+			}
+		}
+	}
+}
+
+func (c *cache) changedBy(op *pb.RequestOp) {
+	switch o := op.Request.(type) {
+	case *pb.RequestOp_RequestPut:
+		c.drop(o.RequestPut.GetKey(), nil)
+	case *pb.RequestOp_RequestDeleteRange:
+		c.drop(o.RequestDeleteRange.GetKey(), o.RequestDeleteRange.GetRangeEnd())
+	case *pb.RequestOp_RequestTxn:
+		if o.RequestTxn != nil {
+			c.changed(o.RequestTxn)
+		}
 	}
 }
 

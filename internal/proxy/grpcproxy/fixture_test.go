@@ -2,6 +2,7 @@ package grpcproxy
 
 import (
 	"context"
+	"math"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -42,7 +43,6 @@ type fixture struct {
 	// watchers and keepAlives count what the proxy has opened at the member: watchers, and streams of keep-alives.
 	watchers, keepAlives atomic.Int64
 
-	kv    *KV
 	watch *Watch
 	lease *Lease
 	addr  string // the proxy's
@@ -94,7 +94,7 @@ func serve(t testing.TB) *fixture {
 			t.Error(err)
 		}
 	})
-	f.direct = dial(t, l.Addr().String(), grpc.WithChainStreamInterceptor(f.countStream))
+	f.direct = dial(t, l.Addr().String(), append(DialOptions(math.MaxInt32, math.MaxInt32), grpc.WithChainStreamInterceptor(f.countStream))...)
 	f.serveProxy()
 	return f
 }
@@ -108,12 +108,11 @@ func (f *fixture) countStream(ctx context.Context, d *grpc.StreamDesc, cc *grpc.
 
 func (f *fixture) serveProxy() {
 	t := f.t
-	f.kv = NewKV(f.direct, nil, KVOptions{})
 	watcher := clientv3.NewWatcher(f.direct)
 	f.watch = NewWatch(context.Background(), f.direct, counting{watcher, &f.watchers}, WatchOptions{})
 	f.lease = NewLease(context.Background(), f.direct, LeaseOptions{})
-	s := grpc.NewServer()
-	pb.RegisterKVServer(s, f.kv)
+	s := grpc.NewServer(grpc.ForceServerCodecV2(codec{}))
+	(&forwarder{to: f.direct.ActiveConnection(), cache: newCache(clock.System)}).register(s)
 	pb.RegisterWatchServer(s, f.watch)
 	pb.RegisterLeaseServer(s, f.lease)
 	l := listen(t)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 )
@@ -91,7 +90,7 @@ func (s *Server) askCluster(ctx context.Context) error {
 }
 
 func (s *Server) askSelf(ctx context.Context) error {
-	_, err := s.kv.Range(ctx, &pb.RangeRequest{Key: []byte(healthKey)})
+	_, err := s.kv.Get(ctx, healthKey)
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/v3/leasing"
 	"google.golang.org/grpc/metadata"
+
+	"keelson/internal/kit/clock"
 )
 
 // What a proxy holds a lease on is answered without the members, but never to users, each of whom may see something else.
@@ -19,7 +21,7 @@ func TestLeasingIsNotForUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	s := NewKV(f.direct, leased, KVOptions{Plain: f.direct.KV})
+	s := &layered{kv: leased, plain: f.direct.KV, cache: newCache(clock.System)}
 	get := &pb.RangeRequest{Key: []byte("k")}
 	txn := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: get}}}}
 	for range 2 {

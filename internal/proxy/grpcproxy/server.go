@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"keelson/internal/kit/clock"
 	"keelson/internal/kit/electionpb"
 	sockets "keelson/internal/kit/listen"
 	"keelson/internal/kit/lockpb"
@@ -68,7 +69,7 @@ type Options struct {
 type Server struct {
 	o     Options
 	u     *clientv3.Client
-	kv    *KV
+	kv    clientv3.KV // what calls of KV go through to the members
 	watch *Watch
 	lease *Lease
 	grpc  *grpc.Server
@@ -100,11 +101,15 @@ func New(ctx context.Context, u *clientv3.Client, o Options) (*Server, error) {
 		end()
 		return nil, err
 	}
-	s.kv = NewKV(u, l.all, KVOptions{Plain: l.unleased})
+	s.kv = u.KV
+	if l.all != nil {
+		s.kv = l.all
+	}
+	kept := newCache(clock.System)
 	s.watch = NewWatch(ctx, u, u.Watcher, WatchOptions{KV: l.members})
 	s.lease = NewLease(ctx, u, LeaseOptions{Namespace: o.Namespace})
-	s.collect()
-	s.grpc = s.newGRPC(cluster)
+	s.collect(kept)
+	s.grpc = s.newGRPC(cluster, l, kept)
 	if o.ResolverPrefix != "" {
 		s.running.Go(func() { cluster.register(listed, u, o) })
 	}
@@ -113,7 +118,7 @@ func New(ctx context.Context, u *clientv3.Client, o Options) (*Server, error) {
 
 // layers are what the options put between clients and members.
 type layers struct {
-	// all is what calls go through; nil where that is nothing, for NewKV passes requests on as they are then.
+	// all is what calls go through; nil where that is nothing: requests are passed on as they came.
 	all clientv3.KV
 	// unleased is all without leases on ranges; nil where all is without them too.
 	unleased clientv3.KV
@@ -145,18 +150,22 @@ func (s *Server) layers() (l layers, err error) {
 	return l, nil
 }
 
-func (s *Server) collect() {
-	s.own.MustRegister(slices.Concat(s.kv.Collectors(), s.watch.Collectors(), s.lease.Collectors())...)
+func (s *Server) collect(kept *cache) {
+	s.own.MustRegister(slices.Concat(kept.collectors(), s.watch.Collectors(), s.lease.Collectors())...)
 	process := prometheus.NewRegistry()
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.all = prometheus.Gatherers{s.own, process}
 }
 
 // newGRPC makes the gRPC server with all services. Calls and streams that a client opens are bounded by the options.
-func (s *Server) newGRPC(cluster pb.ClusterServer) *grpc.Server {
-	g := grpc.NewServer(append([]grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers)}, s.o.GRPC...)...)
+func (s *Server) newGRPC(cluster pb.ClusterServer, l layers, kept *cache) *grpc.Server {
+	g := grpc.NewServer(append([]grpc.ServerOption{grpc.NumStreamWorkers(streamWorkers), grpc.ForceServerCodecV2(codec{})}, s.o.GRPC...)...)
 	conn := s.u.ActiveConnection()
-	pb.RegisterKVServer(g, s.kv)
+	if l.all == nil {
+		(&forwarder{to: conn, cache: kept}).register(g)
+	} else {
+		pb.RegisterKVServer(g, &layered{kv: l.all, plain: l.unleased, cache: kept})
+	}
 	pb.RegisterWatchServer(g, s.watch)
 	pb.RegisterLeaseServer(g, s.lease)
 	pb.RegisterClusterServer(g, cluster)
