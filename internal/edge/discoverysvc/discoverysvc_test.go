@@ -17,39 +17,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
 	"google.golang.org/grpc"
 
-	"keelson/internal/config"
 	"keelson/internal/edge/rpc"
 	"keelson/internal/kit/clock"
-	"keelson/internal/kit/vfs"
-	"keelson/internal/server"
+	"keelson/test/solo"
 )
 
 // patience is far above what any step here takes.
 const patience = 30 * time.Second
-
-// alone is a network without anybody; what is not here is never asked of it.
-type alone struct{ server.Network }
-
-func (alone) Send([]*raftpb.Message)       {}
-func (alone) AddPeer(uint64, []string)     {}
-func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
-func (alone) Stop()                        {}
-
-// nobody answers no questions.
-type nobody struct{ server.Caller }
-
-func (nobody) Version(context.Context, []string) (string, string, error) {
-	return "", "", errors.New("nobody there")
-}
-
-func (nobody) DowngradeEnabled(context.Context, []string) (bool, error) {
-	return false, errors.New("nobody there")
-}
 
 // later is the machine's clock, put forward.
 type later struct {
@@ -67,27 +43,12 @@ func (stopped) Now() time.Time { return time.Unix(1<<30, 0) }
 // newStore starts a member, which ends with the test, and gives what keeps tokens in it.
 func newStore(t testing.TB) Store {
 	t.Helper()
-	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100"}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logger := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	m, err := server.New(cfg, server.Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: logger, Caller: nobody{}, Network: func(server.NetworkParams) server.Network { return alone{} },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Start()
-	services := rpc.NewServer(m, rpc.Options{MaxRequestBytes: 1 << 20, Registerer: prometheus.NewRegistry(), Logger: logger, Clock: clock.System})
+	m := solo.Start(t)
+	services := rpc.NewServer(m, rpc.Options{MaxRequestBytes: 1 << 20, Registerer: prometheus.NewRegistry(), Clock: clock.System})
 	t.Cleanup(func() {
 		services.Stop()
 		services.Close()
-		if err := m.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
 	})
-	<-m.Ready()
 	conn := services.InProcess()
 	return Store{KV: pb.NewKVClient(conn), Lease: pb.NewLeaseClient(conn), Watch: pb.NewWatchClient(conn)}
 }

@@ -13,29 +13,13 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 
-	"keelson/internal/config"
 	"keelson/internal/edge/rpc"
-	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
-	"keelson/internal/kit/vfs"
 	"keelson/internal/server"
+	"keelson/test/solo"
 )
-
-// alone is a network without anybody; a member of a cluster of one asks nobody.
-type alone struct {
-	server.Network
-	server.Caller
-}
-
-func (alone) Send([]*raftpb.Message)       {}
-func (alone) AddPeer(uint64, []string)     {}
-func (alone) UpdatePeer(uint64, []string)  {}
-func (alone) RemovePeer(uint64)            {}
-func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
-func (alone) Stop()                        {}
 
 // fixture is a member of a cluster of one with its edge, served over HTTP/1.1 and HTTP/2.
 type fixture struct {
@@ -50,24 +34,9 @@ func serve(t testing.TB) *fixture { return serveBy(t, rpc.Options{}) }
 
 func serveBy(t testing.TB, o rpc.Options) *fixture {
 	t.Helper()
-	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--unsafe-no-fsync", "--bcrypt-cost=4"}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{t: t}
-	f.member, err = server.New(cfg, server.Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: zap.NewNop(), Caller: alone{}, Network: func(server.NetworkParams) server.Network { return alone{} },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.member.Start()
-	select {
-	case <-f.member.Ready():
-	case <-time.After(20 * time.Second):
-		t.Fatal("the member is not ready")
-	}
+	f := &fixture{t: t, member: solo.Start(t)}
 	f.rpc = rpc.NewServer(f.member, o)
+	var err error
 	f.edge, err = New(f.rpc.InProcess(), f.member, Options{MaxRequestBytes: 3 << 19, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
@@ -87,11 +56,6 @@ func (f *fixture) stop() {
 	f.http.CloseClientConnections()
 	f.http.Close()
 	f.edge.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := f.member.Stop(ctx); err != nil {
-		f.t.Error(err)
-	}
 }
 
 // answer is what a request brought.

@@ -15,35 +15,12 @@ import (
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
 
-	"keelson/internal/config"
 	"keelson/internal/kit/clock"
-	"keelson/internal/kit/vfs"
 	"keelson/internal/server"
 	"keelson/internal/state/v2tree"
+	"keelson/test/solo"
 )
-
-// alone is a network without anybody; what is not here is never asked of it.
-type alone struct{ server.Network }
-
-func (alone) Send([]*raftpb.Message)       {}
-func (alone) AddPeer(uint64, []string)     {}
-func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
-func (alone) Stop()                        {}
-
-// nobody answers no questions.
-type nobody struct{ server.Caller }
-
-func (nobody) Version(context.Context, []string) (string, string, error) {
-	return "", "", errors.New("nobody there")
-}
-
-func (nobody) DowngradeEnabled(context.Context, []string) (bool, error) {
-	return false, errors.New("nobody there")
-}
 
 // place is an edge above a member of its own.
 type place struct {
@@ -56,25 +33,7 @@ type place struct {
 // newPlace starts a member and an edge above it; both end with the test.
 func newPlace(t testing.TB, change func(*Options)) *place {
 	t.Helper()
-	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--bcrypt-cost", "4"}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logger := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	m, err := server.New(cfg, server.Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: logger, Caller: nobody{}, Network: func(server.NetworkParams) server.Network { return alone{} },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Start()
-	t.Cleanup(func() {
-		if err := m.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	<-m.Ready()
-	p := &place{t: t, member: m}
+	p := &place{t: t, member: solo.Start(t)}
 	p.serve(change)
 	t.Cleanup(func() { p.edge.Close() })
 	return p

@@ -10,29 +10,14 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/raft/v3/raftpb"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"keelson/internal/config"
 	"keelson/internal/edge/rpc"
 	"keelson/internal/kit/clock"
-	"keelson/internal/kit/vfs"
 	"keelson/internal/server"
+	"keelson/test/solo"
 )
-
-// alone is a network without anybody; a member of a cluster of one asks nobody.
-type alone struct {
-	server.Network
-	server.Caller
-}
-
-func (alone) Send([]*raftpb.Message)       {}
-func (alone) AddPeer(uint64, []string)     {}
-func (alone) UpdatePeer(uint64, []string)  {}
-func (alone) RemovePeer(uint64)            {}
-func (alone) ActiveSince(uint64) time.Time { return time.Time{} }
-func (alone) Stop()                        {}
 
 // fixture is a proxy before a member of a cluster of one.
 type fixture struct {
@@ -63,23 +48,7 @@ func (c counting) Watch(ctx context.Context, key string, opts ...clientv3.OpOpti
 
 func serve(t testing.TB) *fixture {
 	t.Helper()
-	cfg, _, err := config.Parse([]string{"--data-dir", t.TempDir(), "--heartbeat-interval", "10", "--election-timeout", "100", "--unsafe-no-fsync", "--bcrypt-cost=4"}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{t: t}
-	f.member, err = server.New(cfg, server.Deps{
-		FS: vfs.OS, Clock: clock.System, Logger: zap.NewNop(), Caller: alone{}, Network: func(server.NetworkParams) server.Network { return alone{} },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.member.Start()
-	select {
-	case <-f.member.Ready():
-	case <-time.After(20 * time.Second):
-		t.Fatal("the member is not ready")
-	}
+	f := &fixture{t: t, member: solo.Start(t)}
 	f.rpc = rpc.NewServer(f.member, rpc.Options{})
 	l := listen(t)
 	served := make(chan error, 1)
@@ -88,11 +57,6 @@ func serve(t testing.TB) *fixture {
 		f.rpc.Stop()
 		<-served
 		f.rpc.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := f.member.Stop(ctx); err != nil {
-			t.Error(err)
-		}
 	})
 	f.direct = dial(t, l.Addr().String(), append(DialOptions(math.MaxInt32, math.MaxInt32), grpc.WithChainStreamInterceptor(f.countStream))...)
 	f.serveProxy()
