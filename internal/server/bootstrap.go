@@ -89,7 +89,7 @@ func begin(cfg *config.Config, d Deps) (*genesis, error) {
 		}
 	}
 	heard, err := inquire(context.Background(), d.Caller, g.id, g.clusterID, others)
-	g.unproven = !heard && len(others) > 0
+	g.unproven = heard != proof && len(others) > 0
 	return g, err
 }
 

@@ -38,7 +38,7 @@ func watchOwnPlace(m *Member) {
 	m.workers.departure = &departure{loop: m.loop, clock: d.Clock, fail: m.life.fail, told: make(chan struct{}, 1)}
 	if o.unproven {
 		m.workers.vetting = &vetting{
-			id: o.id, clusterID: o.clusterID, cluster: o.state.Cluster, loop: m.loop, caller: d.Caller, clock: d.Clock, fail: m.life.fail, over: make(chan struct{}),
+			id: o.id, clusterID: o.clusterID, cluster: o.state.Cluster, loop: m.loop, caller: d.Caller, clock: d.Clock, logger: d.Logger, fail: m.life.fail, over: make(chan struct{}),
 		}
 	}
 }

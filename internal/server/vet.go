@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"keelson/internal/kit/clock"
 	"keelson/internal/replica/raftloop"
 	"keelson/internal/state/cluster"
@@ -104,17 +106,36 @@ func confirm(ctx context.Context, caller Caller, answers []answer) []answer {
 	return answers
 }
 
+// word is what the others say of whether a founder has lived before.
+type word int
+
+const (
+	silence word = iota // nobody answers
+	doubt               // one that runs says no, and has no leader behind it: it may lag
+	proof
+)
+
 // inquire asks the other founders, by their peer URLs, and vets a founder by what they answer.
-func inquire(ctx context.Context, caller Caller, id, clusterID uint64, others [][]string) (heard bool, err error) {
+func inquire(ctx context.Context, caller Caller, id, clusterID uint64, others [][]string) (word, error) {
 	answers := askAll(ctx, caller, others)
-	if heard, err = vet(id, clusterID, answers); !heard || err != nil {
-		return heard, err
+	if heard, err := vet(id, clusterID, answers); !heard {
+		return silence, err
+	} else if err != nil {
+		return proof, err
 	}
-	return vet(id, clusterID, confirm(ctx, caller, answers))
+	if heard, err := vet(id, clusterID, confirm(ctx, caller, answers)); !heard {
+		return doubt, err
+	} else {
+		return proof, err
+	}
 }
 
 // vetInterval is how often the other founders are asked: a new cluster waits for it when its members start one by one.
-const vetInterval = 100 * time.Millisecond
+// doubtInterval is how often people are told that nothing comes of it, where the cluster may be waiting for this vote.
+const (
+	vetInterval   = 100 * time.Millisecond
+	doubtInterval = 10 * time.Second
+)
 
 // vetting goes on asking the other founders while none has said whether this member, whose log holds no more than its
 // beginning, has lived before. Meanwhile raft holds back the votes that could undo what it once acknowledged, and the
@@ -125,6 +146,7 @@ type vetting struct {
 	loop          *raftloop.Loop
 	caller        Caller
 	clock         clock.Clock
+	logger        *zap.Logger
 	fail          func(error)
 	// over is closed once this member may publish itself.
 	over chan struct{}
@@ -134,6 +156,7 @@ type vetting struct {
 func (v *vetting) run(ctx context.Context) {
 	tick := v.clock.NewTicker(vetInterval)
 	defer tick.Stop()
+	told := v.clock.Now()
 	for {
 		st := v.cluster.State()
 		var others [][]string
@@ -149,10 +172,14 @@ func (v *vetting) run(ctx context.Context) {
 		case err != nil:
 			v.fail(err)
 			return
-		case heard:
+		case heard == proof:
 			v.loop.Prove()
 			close(v.over)
 			return
+		case heard == doubt && v.clock.Now().Sub(told) >= doubtInterval:
+			told = v.clock.Now()
+			v.logger.Warn("this member votes for nobody yet: its log is at its beginning, and no member with a leader behind it has said that it never ran before; " +
+				"start the members that are down, or, if this one has surely never run, start it with an empty data directory and --initial-cluster-state existing")
 		}
 		select {
 		case <-ctx.Done():

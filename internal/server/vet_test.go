@@ -5,11 +5,19 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/vfs"
+	"keelson/internal/state/cluster"
+	"keelson/internal/storage/schema"
 )
 
 // told is a caller to whom every member says the same.
@@ -75,13 +83,37 @@ func (c *catching) Members(context.Context, []string) ([]PeerMember, uint64, err
 func TestInquireOfLagging(t *testing.T) {
 	others := [][]string{{"http://127.0.0.1:40901"}}
 	heard, err := inquire(t.Context(), &catching{cutOff: true}, 1, 9, others)
-	if heard || err != nil {
+	if heard != doubt || err != nil {
 		t.Errorf("of one that is cut off: heard=%v, %v", heard, err)
 	}
 	heard, err = inquire(t.Context(), &catching{}, 1, 9, others)
-	if !heard || !errors.Is(err, ErrBootstrapped) {
+	if heard != proof || !errors.Is(err, ErrBootstrapped) {
 		t.Errorf("of one that catches up: heard=%v, %v", heard, err)
 	}
+}
+
+// Who withholds its vote says so, and what to do: its cluster may be waiting for nothing else.
+func TestVettingTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.WarnLevel)
+		v := &vetting{
+			id: 1, clusterID: 9, cluster: cluster.New(cluster.State{Members: []schema.Member{{ID: 1}, {ID: 2, PeerURLs: []string{"http://127.0.0.1:40901"}}}}),
+			caller: &catching{cutOff: true}, clock: clock.System, logger: zap.New(core), fail: func(err error) { t.Error(err) }, over: make(chan struct{}),
+		}
+		ctx, end := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { v.run(ctx) })
+		time.Sleep(doubtInterval - time.Second)
+		if logs.Len() != 0 {
+			t.Error("told too early:", logs.All())
+		}
+		time.Sleep(2 * doubtInterval)
+		if n := logs.FilterMessageSnippet("--initial-cluster-state existing").Len(); n != 2 {
+			t.Errorf("told %d times", n)
+		}
+		end()
+		running.Wait()
+	})
 }
 
 // A member that joins is refused, before anything is on disk, where it is not expected or has lived before.
