@@ -205,7 +205,7 @@ func (l *life) watch() {
 	case l.dead.Load():
 		return
 	case (errors.Is(why, server.ErrRemoved) || errors.Is(why, server.ErrWasRemoved)) && n.cluster.confs.removed(l.member.ID()):
-	case l.disk.hurt.Load() && (errors.Is(why, syscall.ENOSPC) || errors.Is(why, syscall.EIO)):
+	case l.byDisk(why):
 		defer n.broken.Store(true)
 	case n.wiped && (errors.Is(why, server.ErrBootstrapped) || errors.Is(why, server.ErrWasRemoved) || errors.Is(why, raftloop.ErrLogLost)):
 	default:
@@ -254,7 +254,12 @@ func (n *node) stop() error {
 	return l.finish()
 }
 
-// finish stops a member that the node has let go of.
+// byDisk tells whether a life ended as it did because of what was done to its disk.
+func (l *life) byDisk(why error) bool {
+	return l.disk.hurt.Load() && (errors.Is(why, syscall.ENOSPC) || errors.Is(why, syscall.EIO))
+}
+
+// finish stops a member that the node has let go of. It may fail to write down where it stopped; the next life does without.
 func (l *life) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -264,6 +269,9 @@ func (l *life) finish() error {
 	n.cluster.journal.add(n.name, "stopped: %v", err)
 	close(l.over)
 	n.cluster.net.died(l.end)
+	if l.byDisk(err) {
+		return nil
+	}
 	return err
 }
 

@@ -21,7 +21,8 @@
 // operation takes time before and after it is made); the network (delay, loss, doubles, two streams that overtake each
 // other, cuts in both directions or one, broken snapshot transfers); clocks that are wrong by up to an hour. What is
 // not: bolt's file is real and in memory, its commits are atomic and durable, and its disk never full; gRPC, HTTP and the
-// peer protocol are left out, but for who reaches whom by which address and is told what.
+// peer protocol are left out, but for who reaches whom by which address and is told what. No founder loses its disk, and none
+// moves, before all have told the others where they serve: until then nobody can know that it has run.
 //
 // A seed mostly replays exactly. What a part draws is drawn by what it is for and not in the order of asking, and the
 // test runs on one processor; but the runtime still decides in which order goroutines run that wake at one moment, and a

@@ -107,8 +107,11 @@ func (n *nemesis) revive(all bool) {
 		if at.broken.Swap(false) {
 			n.back[at] = time.Now().Add(between(n.r, 20*time.Millisecond, time.Second))
 		}
-		t, down := n.back[at]
-		if !down || !all && !time.Now().After(t) || at.life.Load() != nil {
+		if at.life.Load() != nil {
+			delete(n.back, at) // its operator was faster: the next harm sets its own time
+			continue
+		}
+		if t, down := n.back[at]; !down || !all && !time.Now().After(t) {
 			continue
 		}
 		delete(n.back, at)

@@ -256,14 +256,18 @@ func (o *operator) change() {
 		}
 	}
 	one := o.roll[o.r.IntN(len(o.roll))]
+	// A founder that nobody has heard of yet can't be told from one that starts late. Before all have told where they serve,
+	// one whose disk is lost may vote again, and those that are left may rightly wait for its word; where the cluster does not
+	// see to it itself, none is removed either.
+	published := !slices.ContainsFunc(o.roll, func(m *pb.Member) bool { return len(m.ClientURLs) == 0 })
 	switch n := o.r.IntN(10); {
 	case n < 4 && len(o.roll) < membersMax:
 		o.add(o.r.IntN(2) == 0)
-	case n < 6 && len(o.roll) > 1:
+	case n < 6 && len(o.roll) > 1 && (published || !o.cluster.plan.Reckless):
 		o.remove(one.ID)
-	case n < 8 && voters > 2 && o.allRun():
+	case n < 8 && voters > 2 && published && o.allRun():
 		o.lose(o.at(one.ID))
-	case n < 9 && !slices.ContainsFunc(o.roll, func(m *pb.Member) bool { return len(m.ClientURLs) == 0 }):
+	case n < 9 && published:
 		// A founder that has not got beyond its beginning yet asks the others at the addresses that it was told: where
 		// they have moved, it never votes.
 		o.move(one.ID)
