@@ -30,7 +30,7 @@ type corruptCheck struct {
 	caller        Caller
 	// hash gives this member's own hash, taken those of its last compactions. leads tells whether this member looks after
 	// the others; linearize returns once it has applied what anybody had before; raise raises the alarm.
-	hash      func(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error)
+	hash      func(ctx context.Context) (store.KVHash, error)
 	taken     func() []store.CompactionHash
 	leads     func() bool
 	linearize func(ctx context.Context) (rev, compactRev int64, err error)
@@ -47,7 +47,7 @@ type corruptCheck struct {
 func newCorruptCheck(m *Member, timeout time.Duration) *corruptCheck {
 	c := &corruptCheck{
 		id: m.data.id, clusterID: m.data.clusterID, cluster: m.data.state.Cluster, caller: m.deps.Caller,
-		hash: m.Maintenance.HashKV, taken: m.data.store.CompactionHashes,
+		hash: func(ctx context.Context) (store.KVHash, error) { return m.Maintenance.hashAt(ctx, 0) }, taken: m.data.store.CompactionHashes,
 		leads: func() bool { st := m.loop.Status(); return st.Lead == st.ID },
 		linearize: func(ctx context.Context) (int64, int64, error) {
 			err := m.KV.reads.linearize(ctx)
@@ -171,11 +171,11 @@ func (c *corruptCheck) ask(ctx context.Context, rev int64) []hashAnswer {
 
 // compareData compares all revisions that this member has with what the others have of them.
 func (c *corruptCheck) compareData(ctx context.Context) (suspects, error) {
-	own, err := c.hash(ctx, &pb.HashKVRequest{})
+	own, err := c.hash(ctx)
 	if err != nil {
 		return nil, err
 	}
-	answers := c.ask(ctx, own.HashRevision)
+	answers := c.ask(ctx, own.Rev)
 	rev, compactRev, err := c.linearize(ctx)
 	if err != nil {
 		return nil, err
@@ -194,18 +194,27 @@ func (c *corruptCheck) compareData(ctx context.Context) (suspects, error) {
 			found[a.member.ID] = fmt.Sprintf("it is compacted at %d, the leader at %d", a.CompactRevision, compactRev)
 		}
 	}
-	c.logger.Info("finished peer corruption check", zap.Int("number-of-peers-checked", checked), zap.Int64("revision", own.HashRevision))
+	c.logger.Info("finished peer corruption check", zap.Int("number-of-peers-checked", checked), zap.Int64("revision", own.Rev))
 	return found, nil
 }
 
+// same tells whether an answer is of the same data as own, if it is for the same compaction. An answer of a member that
+// carried out the compaction at own.Rev, where this one has not, or the other way round, may be the twin.
+func (a hashAnswer) same(own store.KVHash) bool { return a.Hash == own.Hash || a.Hash == own.Twin }
+
 // compare finds who differs among this member and those that answered for the same compaction. Most members are right. Where
 // there is no majority, the leader is, if so asked: else it stays open, which is member 0.
-func (c *corruptCheck) compare(own *pb.HashKVResponse, answers []hashAnswer, leaderIsRight bool) suspects {
+func (c *corruptCheck) compare(own store.KVHash, answers []hashAnswer, leaderIsRight bool) suspects {
 	byHash := map[uint32][]uint64{own.Hash: {c.id}}
 	for _, a := range answers {
-		if a.err == nil && a.CompactRevision == own.CompactRevision {
-			byHash[a.Hash] = append(byHash[a.Hash], a.member.ID)
+		if a.err != nil || a.CompactRevision != own.CompactRev {
+			continue
 		}
+		hash := a.Hash
+		if a.same(own) {
+			hash = own.Hash
+		}
+		byHash[hash] = append(byHash[hash], a.member.ID)
 	}
 	found := suspects{}
 	if len(byHash) == 1 {
@@ -217,7 +226,7 @@ func (c *corruptCheck) compare(own *pb.HashKVResponse, answers []hashAnswer, lea
 			right, certain = hash, true
 		}
 	}
-	reason := fmt.Sprintf("another hash at revision %d, compacted at %d", own.HashRevision, own.CompactRevision)
+	reason := fmt.Sprintf("another hash at revision %d, compacted at %d", own.Rev, own.CompactRev)
 	if !certain && !leaderIsRight {
 		found[0] = reason
 		return found
@@ -240,7 +249,7 @@ func (c *corruptCheck) compareCompactions(ctx context.Context) (suspects, error)
 		if h.Rev <= c.checked {
 			break
 		}
-		own := &pb.HashKVResponse{Hash: h.Hash, CompactRevision: h.CompactRev, HashRevision: h.Rev}
+		own := store.KVHash{Hash: h.Hash, Twin: h.Twin, CompactRev: h.CompactRev, Rev: h.Rev}
 		answers := c.ask(ctx, h.Rev)
 		if found := c.compare(own, answers, false); len(found) > 0 {
 			return found, nil
@@ -268,21 +277,21 @@ var errInconsistent = errors.New("found data inconsistency with peers")
 // it: then another one is damaged.
 func (c *corruptCheck) initial(ctx context.Context) error {
 	c.logger.Info("starting initial corruption check", zap.Duration("timeout", c.timeout))
-	own, err := c.hash(ctx, &pb.HashKVRequest{})
+	own, err := c.hash(ctx)
 	if err != nil {
 		return fmt.Errorf("server: hash the data before the start: %w", err)
 	}
 	agree, differ := 1, []string(nil)
-	answers := c.ask(ctx, own.HashRevision)
+	answers := c.ask(ctx, own.Rev)
 	for _, a := range answers {
 		switch {
 		case a.err != nil:
-			c.logger.Warn("cannot compare with a member", zap.String("remote-peer-id", hexID(a.member.ID)), zap.Int64("revision", own.HashRevision), zap.Error(a.err))
-		case a.Hash == own.Hash:
+			c.logger.Warn("cannot compare with a member", zap.String("remote-peer-id", hexID(a.member.ID)), zap.Int64("revision", own.Rev), zap.Error(a.err))
+		case a.same(own):
 			agree++
-		case a.CompactRevision != own.CompactRevision:
+		case a.CompactRevision != own.CompactRev:
 			c.logger.Warn("cannot compare with a member that is compacted elsewhere", zap.String("remote-peer-id", hexID(a.member.ID)),
-				zap.Int64("compact-revision", own.CompactRevision), zap.Int64("remote-peer-compact-revision", a.CompactRevision))
+				zap.Int64("compact-revision", own.CompactRev), zap.Int64("remote-peer-compact-revision", a.CompactRevision))
 		default:
 			differ = append(differ, hexID(a.member.ID))
 		}
@@ -297,5 +306,5 @@ func (c *corruptCheck) initial(ctx context.Context) error {
 	}
 	return fmt.Errorf("%s %w: at revision %d the hash of its keys is %d, another than that of %v, after the same compaction (%d); "+
 		"its files are damaged, so remove this member, wipe its directory and add it again (it starts as it is with "+
-		"--feature-gates=%s=false)", hexID(c.id), errInconsistent, own.HashRevision, own.Hash, differ, own.CompactRevision, config.InitialCorruptCheck)
+		"--feature-gates=%s=false)", hexID(c.id), errInconsistent, own.Rev, own.Hash, differ, own.CompactRev, config.InitialCorruptCheck)
 }

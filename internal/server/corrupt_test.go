@@ -53,7 +53,7 @@ func hashOf(hash uint32, compactRev, current int64) *pb.HashKVResponse {
 }
 
 // looking gives a check whose own answer is own, over as many others as there are answers.
-func looking(own *pb.HashKVResponse, others ...any) (*corruptCheck, *hashes) {
+func looking(own store.KVHash, others ...any) (*corruptCheck, *hashes) {
 	h := &hashes{answers: map[string]any{}}
 	st := cluster.State{Members: []schema.Member{{ID: 1, PeerURLs: []string{"1"}}}}
 	for i, a := range others {
@@ -63,7 +63,7 @@ func looking(own *pb.HashKVResponse, others ...any) (*corruptCheck, *hashes) {
 	}
 	return &corruptCheck{
 		id: 1, cluster: cluster.New(st), caller: h, clock: clock.System, logger: zap.NewNop(), timeout: proposeGrace,
-		hash:      func(context.Context, *pb.HashKVRequest) (*pb.HashKVResponse, error) { return own, nil },
+		hash:      func(context.Context) (store.KVHash, error) { return own, nil },
 		linearize: func(context.Context) (int64, int64, error) { return 12, 6, nil },
 		raise: func(_ context.Context, id uint64) error {
 			h.raised = append(h.raised, id)
@@ -74,15 +74,19 @@ func looking(own *pb.HashKVResponse, others ...any) (*corruptCheck, *hashes) {
 
 var errSilent = errors.New("no")
 
+// mine is what member 1 has itself. A member that was compacted where this one was not, or was not where it was, may answer 17.
+var mine = store.KVHash{Hash: 7, Twin: 17, Rev: 10, CompactRev: 5, Current: 10}
+
 func TestCompareData(t *testing.T) {
-	own := hashOf(7, 5, 10)
-	same, other, third := hashOf(7, 5, 12), hashOf(8, 5, 10), hashOf(9, 5, 10)
+	same, twin, other, third := hashOf(7, 5, 12), hashOf(17, 5, 12), hashOf(8, 5, 10), hashOf(9, 5, 10)
 	for name, c := range map[string]struct {
 		others []any
 		want   []uint64
 	}{
 		"alone":                           {nil, nil},
 		"all the same":                    {[]any{same, same}, nil},
+		"one was compacted since":         {[]any{same, twin}, nil},
+		"the others were compacted since": {[]any{twin, twin}, nil},
 		"one differs":                     {[]any{same, other}, []uint64{3}},
 		"the leader differs":              {[]any{other, other}, []uint64{1}},
 		"without a majority it is right":  {[]any{other}, []uint64{2}},
@@ -95,7 +99,7 @@ func TestCompareData(t *testing.T) {
 		"compacted further than the log":  {[]any{same, hashOf(1, 7, 10)}, []uint64{3}},
 		"compacted since, as the log was": {[]any{same, hashOf(1, 6, 10)}, nil},
 	} {
-		check, _ := looking(own, c.others...)
+		check, _ := looking(mine, c.others...)
 		got, err := check.compareData(t.Context())
 		if err != nil || !slices.Equal(slices.Sorted(maps.Keys(got)), c.want) {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
@@ -104,8 +108,8 @@ func TestCompareData(t *testing.T) {
 }
 
 func TestCompareCompactions(t *testing.T) {
-	taken := []store.CompactionHash{{Hash: 6, Rev: 5, CompactRev: 2}, {Hash: 7, Rev: 10, CompactRev: 5}}
-	same, other, older := hashOf(7, 5, 10), hashOf(8, 5, 10), hashOf(6, 2, 10)
+	taken := []store.CompactionHash{{Hash: 6, Twin: 6, Rev: 5, CompactRev: 2}, {Hash: 7, Twin: 17, Rev: 10, CompactRev: 5}}
+	same, twin, other, older := hashOf(7, 5, 10), hashOf(17, 5, 10), hashOf(8, 5, 10), hashOf(6, 2, 10)
 	for name, c := range map[string]struct {
 		others  []any
 		want    []uint64
@@ -113,6 +117,7 @@ func TestCompareCompactions(t *testing.T) {
 		checked int64
 	}{
 		"all the same":                      {[]any{same, same}, nil, []int64{10, 10}, 10},
+		"one is not compacted there yet":    {[]any{same, twin}, nil, []int64{10, 10}, 10},
 		"one differs":                       {[]any{same, other}, []uint64{3}, []int64{10, 10}, 0},
 		"the leader differs":                {[]any{other, other}, []uint64{1}, []int64{10, 10}, 0},
 		"nobody can tell who":               {[]any{other}, []uint64{0}, []int64{10}, 0},
@@ -120,7 +125,7 @@ func TestCompareCompactions(t *testing.T) {
 		"all have the one before":           {[]any{older, older}, nil, []int64{10, 10, 5, 5}, 5},
 		"one differs though another's late": {[]any{errSilent, other, same, same}, []uint64{3}, []int64{10, 10, 10, 10}, 0},
 	} {
-		check, h := looking(nil, c.others...)
+		check, h := looking(mine, c.others...)
 		check.taken = func() []store.CompactionHash { return taken }
 		got, err := check.compareCompactions(t.Context())
 		if err != nil || !slices.Equal(slices.Sorted(maps.Keys(got)), c.want) || !slices.Equal(h.asked, c.asked) || check.checked != c.checked {
@@ -132,7 +137,7 @@ func TestCompareCompactions(t *testing.T) {
 // TestSecondLook raises no alarm for what has passed a second later, and one for what stays.
 func TestSecondLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		check, h := looking(hashOf(7, 5, 10), hashOf(8, 5, 10), hashOf(8, 5, 10), hashOf(7, 5, 10), hashOf(7, 5, 10))
+		check, h := looking(mine, hashOf(8, 5, 10), hashOf(8, 5, 10), hashOf(7, 5, 10), hashOf(7, 5, 10))
 		looks := 0
 		check.check(t.Context(), func(ctx context.Context) (suspects, error) {
 			if looks++; looks == 2 {
@@ -147,13 +152,13 @@ func TestSecondLook(t *testing.T) {
 }
 
 func TestInitialCheck(t *testing.T) {
-	own := hashOf(7, 5, 10)
-	same, other := hashOf(7, 5, 10), hashOf(8, 5, 10)
+	same, twin, other := hashOf(7, 5, 10), hashOf(17, 5, 10), hashOf(8, 5, 10)
 	for name, c := range map[string]struct {
 		others []any
 		refuse bool
 	}{
 		"the same":                      {[]any{same, same}, false},
+		"compacted since":               {[]any{twin, twin}, false},
 		"nobody answers":                {[]any{errSilent, errSilent}, false},
 		"it differs from one":           {[]any{errSilent, other}, true},
 		"it differs from all":           {[]any{other, other}, true},
@@ -162,7 +167,7 @@ func TestInitialCheck(t *testing.T) {
 		"two against two of five":       {[]any{same, other, other, errSilent}, true},
 		"half of two is not a majority": {[]any{other}, true},
 	} {
-		check, _ := looking(own, c.others...)
+		check, _ := looking(mine, c.others...)
 		err := check.initial(t.Context())
 		if c.refuse != errors.Is(err, errInconsistent) || !c.refuse && err != nil {
 			t.Errorf("%s: %v", name, err)

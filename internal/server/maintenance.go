@@ -136,23 +136,32 @@ func (s *Maintenance) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.Hash
 	if r.Revision > resp.Header.Revision {
 		return nil, mvcc.ErrFutureRev
 	}
-	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
+	h, err := s.hashAt(ctx, r.Revision)
+	if err != nil {
 		return nil, err
-	}
-	start := s.clock.Now()
-	h, err := s.store.HashAt(ctx, r.Revision)
-	s.hashed(true, start)
-	switch {
-	case err != nil:
-		return nil, err
-	case h.Rev > h.Current:
-		return nil, mvcc.ErrFutureRev
-	case !h.Holds():
-		return nil, mvcc.ErrCompacted
 	}
 	resp.Header.Revision = h.Current
 	resp.Hash, resp.HashRevision, resp.CompactRevision = h.Hash, h.Rev, h.CompactRev
 	return resp, nil
+}
+
+// hashAt gives the hash of all revisions up to rev (0: now), of the file as it is once all that was applied is in it.
+func (s *Maintenance) hashAt(ctx context.Context, rev int64) (store.KVHash, error) {
+	if err := s.store.Sync(ctx, s.machine.applied()); err != nil {
+		return store.KVHash{}, err
+	}
+	start := s.clock.Now()
+	h, err := s.store.HashAt(ctx, rev)
+	s.hashed(true, start)
+	switch {
+	case err != nil:
+		return h, err
+	case h.Rev > h.Current:
+		return h, mvcc.ErrFutureRev
+	case !h.Holds():
+		return h, mvcc.ErrCompacted
+	}
+	return h, nil
 }
 
 func (s *Maintenance) hashed(revisions bool, start time.Time) {

@@ -169,7 +169,7 @@ func (c *compactor) hash(j compaction) error {
 			last = c.s.o.Clock.Now()
 			return err
 		}
-		kept.Hash, err = h.sum()
+		kept.Hash, kept.Twin, err = h.sum()
 		return err
 	})
 	if err != nil || kept.Rev == 0 {

@@ -18,6 +18,9 @@ const hashCheckEvery = 8192
 type CompactionHash struct {
 	Hash            uint32
 	Rev, CompactRev int64
+	// Twin is what a member that was not compacted at Rev yet answers for the same data: Hash, but in the rare case that
+	// KVHash's Twin tells of.
+	Twin uint32
 }
 
 // Hash gives etcd's hash of the whole file, as it is once everything appended before the call is in it:
@@ -67,7 +70,7 @@ func (r *reader) HashKV(ctx context.Context, rev, compactRev int64) (hash uint32
 	err = r.viewLong(func(tx *readTx) (err error) {
 		defer forget(tx.Tx)
 		h := kvHasher{ctx: ctx, tx: tx, rev: max(rev, 0), compactRev: compactRev}
-		hash, err = h.sum()
+		hash, _, err = h.sum()
 		return err
 	})
 	return hash, err
@@ -122,20 +125,21 @@ type lastChange struct {
 	tombstone bool
 }
 
-func (h *kvHasher) sum() (uint32, error) {
+// sum gives the hash, and the one that a hasher with the other tombstoneLives would give.
+func (h *kvHasher) sum() (hash, twin uint32, err error) {
 	h.seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 	h.last = make(map[keySum]lastChange)
 	if h.compactRev < 0 {
 		sum, _, err := h.pass(false)
-		return sum, err
+		return sum, sum, err
 	}
-	live, err := h.findLast()
+	live, buried, err := h.findLast()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	sum, counted, err := h.pass(true)
 	if err != nil || live || counted {
-		return sum, err
+		return sum, sum, err
 	}
 	// All that the compaction leaves counts, also where it has not deleted the rest yet.
 	clear(h.last)
@@ -143,19 +147,26 @@ func (h *kvHasher) sum() (uint32, error) {
 	h.rev = min(rev, h.compactRev)
 	err = h.walk(0, h.note)
 	h.rev = rev
-	if err == nil {
-		sum, _, err = h.pass(true)
+	if err != nil {
+		return 0, 0, err
 	}
-	return sum, err
+	all, _, err := h.pass(true)
+	switch {
+	case !buried:
+		return all, all, err
+	case h.tombstoneLives:
+		return sum, all, err
+	}
+	return all, sum, err
 }
 
-// findLast fills last, and tells whether a key changed in that span is live at rev. Where the compaction
-// at compactRev has finished, each key has at most one revision at or below it, and the walk starts above.
-func (h *kvHasher) findLast() (live bool, err error) {
+// findLast fills last, and tells whether a key changed in that span is live at rev, and whether one was deleted at rev itself.
+// Where the compaction at compactRev has finished, each key has at most one revision at or below it, and the walk starts above.
+func (h *kvHasher) findLast() (live, buried bool, err error) {
 	finished := h.finished
 	if h.pieces == nil {
 		if finished, err = h.tx.rev(schema.FinishedCompactKey); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
 	from := int64(0)
@@ -164,9 +175,10 @@ func (h *kvHasher) findLast() (live bool, err error) {
 	}
 	err = h.walk(from, h.note)
 	for _, l := range h.last {
-		live = live || !l.tombstone || h.tombstoneLives && l.rev.Main == h.rev
+		live = live || !l.tombstone
+		buried = buried || l.tombstone && l.rev.Main == h.rev
 	}
-	return live, err
+	return live, buried, err
 }
 
 // note keeps the newest change of a key.

@@ -84,8 +84,8 @@ func TestCompactionHashIsEtcds(t *testing.T) {
 		want  CompactionHash
 		after []etcdHash
 	}{
-		{"pre1", CompactionHash{2200723441, 19, -1}, []etcdHash{{20, 19, 853011030}, {22, 19, 2395686063}}},
-		{"pre2", CompactionHash{129701870, 28, 19}, []etcdHash{{28, 28, 3740523545}}},
+		{"pre1", CompactionHash{2200723441, 19, -1, 2200723441}, []etcdHash{{20, 19, 853011030}, {22, 19, 2395686063}}},
+		{"pre2", CompactionHash{129701870, 28, 19, 129701870}, []etcdHash{{28, 28, 3740523545}}},
 	} {
 		s := openEtcds(t, c.file)
 		var b Batch

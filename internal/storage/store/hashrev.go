@@ -25,6 +25,9 @@ type KVHash struct {
 	Hash uint32
 	// Rev is the revision up to which was hashed. The file was compacted at CompactRev (-1: never) and at Current then.
 	Rev, CompactRev, Current int64
+	// Twin is what a member answers for the same data that was compacted at Rev since, or is not yet, as this one is: Hash, but
+	// where no key is live at Rev and one was deleted at it. There etcd 3.7 hashes otherwise at a compaction than for a question.
+	Twin uint32
 }
 
 // Holds tells whether the revision asked for is there: otherwise it is ahead of Current, or compacted, and Hash is nothing.
@@ -56,7 +59,7 @@ func (r *reader) HashAt(ctx context.Context, rev int64) (KVHash, error) {
 			return err
 		}
 		k := kvHasher{ctx: ctx, tx: tx, rev: max(h.Rev, 0), compactRev: h.CompactRev}
-		h.Hash, err = k.sum()
+		h.Hash, h.Twin, err = k.sum()
 		got = h
 		return err
 	})
@@ -101,7 +104,7 @@ func (r *reader) hashInPieces(ctx context.Context, rev int64) (KVHash, error) {
 	}
 	k := &kvHasher{ctx: ctx, rev: max(h.Rev, 0), compactRev: h.CompactRev, finished: finished}
 	k.pieces = func(from int64, f visit) error { return r.walkPieces(k, from, f) }
-	h.Hash, err = k.sum()
+	h.Hash, h.Twin, err = k.sum()
 	return h, err
 }
 

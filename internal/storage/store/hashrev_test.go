@@ -20,9 +20,9 @@ func TestHashAtIsEtcds(t *testing.T) {
 		rev  int64
 		want KVHash
 	}{
-		{"pre1", 22, KVHash{4262082877, 22, -1, 22}}, {"pre1", 0, KVHash{4262082877, 22, -1, 22}}, {"pre1", -2, KVHash{1084519789, -2, -1, 22}},
-		{"post1", 21, KVHash{3989901284, 21, 19, 22}}, {"pre2", 24, KVHash{2412146549, 24, 19, 28}}, {"post2", 28, KVHash{3740523545, 28, 28, 28}},
-		{"post2", 27, KVHash{0, 27, 28, 28}}, {"post2", 99, KVHash{0, 99, 28, 28}},
+		{"pre1", 22, KVHash{4262082877, 22, -1, 22, 4262082877}}, {"pre1", 0, KVHash{4262082877, 22, -1, 22, 4262082877}}, {"pre1", -2, KVHash{1084519789, -2, -1, 22, 1084519789}},
+		{"post1", 21, KVHash{3989901284, 21, 19, 22, 3989901284}}, {"pre2", 24, KVHash{2412146549, 24, 19, 28, 2412146549}}, {"post2", 28, KVHash{3740523545, 28, 28, 28, 3740523545}},
+		{"post2", 27, KVHash{0, 27, 28, 28, 0}}, {"post2", 99, KVHash{0, 99, 28, 28, 0}},
 	} {
 		got, err := openEtcds(t, c.file).HashAt(context.Background(), c.rev)
 		c.want.Current = got.Current
@@ -114,5 +114,51 @@ func TestHashAtBesideCompactions(t *testing.T) {
 	all.Wait()
 	if answers < 50 || len(compactions) < 5 {
 		t.Errorf("%d answers under %d compactions show little", answers, len(compactions))
+	}
+}
+
+// Where no key is left and one was deleted at the very revision, a member answers otherwise once it is compacted there: each
+// hash names the other as its twin.
+func TestHashTwins(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "db"), Options{Clock: clock.System})
+	write := func(rev int64, tombstone bool, compacted int64) {
+		t.Helper()
+		kv := wire.KeyValue{Key: []byte("k")}
+		if !tombstone {
+			kv.Create, kv.Mod, kv.Version = rev, rev, 1
+		}
+		b := &Batch{Index: uint64(rev), Term: 1, Rev: rev}
+		b.Put(schema.Key, schema.RevisionKey(schema.Revision{Main: rev}, tombstone), wire.AppendKeyValue(nil, kv))
+		if compacted > 0 {
+			b.Put(schema.Meta, schema.ScheduledCompactKey, schema.RevisionKey(schema.Revision{Main: compacted}, false))
+		}
+		s.Append(b)
+		if err := s.Sync(t.Context(), b.Index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hashNow := func() KVHash {
+		t.Helper()
+		h, err := s.HashAt(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	write(2, false, 0)
+	write(3, false, 3)
+	<-s.Compact(Compaction{Rev: 3, Dead: handOut([]schema.Revision{{Main: 2}})})
+	if h := hashNow(); h.Hash != h.Twin {
+		t.Errorf("a key is live: %+v", h)
+	}
+	write(4, true, 0)
+	before := hashNow()
+	if before.Hash == before.Twin {
+		t.Errorf("no key is live: %+v", before)
+	}
+	write(5, false, 4)
+	<-s.Compact(Compaction{Rev: 4, Dead: handOut([]schema.Revision{{Main: 3}, {Main: 4}})})
+	if at, ok := s.CompactionHash(4); !ok || at.CompactRev != before.CompactRev || at.Hash != before.Twin || at.Twin != before.Hash {
+		t.Errorf("at the compaction %+v, before it %+v", at, before)
 	}
 }
