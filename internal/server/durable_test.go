@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -182,6 +183,25 @@ func TestDiskErrors(t *testing.T) {
 			}
 			stop(t, m)
 		})
+	}
+}
+
+// A disk that breaks in the middle of a stop is named as what is wrong with it.
+func TestDiskBreaksAtStop(t *testing.T) {
+	var broken atomic.Bool
+	fs := vfs.Inject(vfs.OS, func(op vfs.Op) error {
+		if broken.Load() && filepath.Ext(op.Path) == ".wal" && (op.Kind == vfs.KindWrite || op.Kind == vfs.KindDatasync) {
+			return syscall.EIO
+		}
+		return nil
+	}, nil)
+	m := startOn(t, fs, testConfig(t, t.TempDir()))
+	if _, err := m.Put(t.Context(), &pb.PutRequest{Key: []byte("k")}); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	if err := m.Stop(t.Context()); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), ".wal") {
+		t.Error(err)
 	}
 }
 

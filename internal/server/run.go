@@ -148,7 +148,9 @@ func end(ctx context.Context, m *Member) error {
 	var last error
 	if m.Err() == nil && m.life.started.Load() {
 		m.handOver(ctx)
-		last = m.recordEnd(ctx)
+		if last = m.recordEnd(ctx); last != nil && m.Err() != nil {
+			last = m.Err() // the member failed meanwhile: what the record could not do came of that
+		}
 	}
 	m.life.cancel()
 	m.life.running.Wait()
