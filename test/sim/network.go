@@ -163,6 +163,20 @@ func (n *network) way(from *endpoint, id uint64) *endpoint {
 	return to
 }
 
+// doors are the members that a member reaches by the addresses that it knows of another one: that one, or whoever listens there
+// now. Whoever it is says first of all whether the caller was removed.
+func (n *network) doors(from *endpoint, id uint64) (all []*endpoint) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, at := range slices.Sorted(maps.Keys(n.ends)) {
+		to := n.ends[at]
+		if to != from && to.clusterID == from.clusterID && slices.Contains(from.peers[id], to.url) && !n.cut[link{from.place, to.place}] {
+			all = append(all, to)
+		}
+	}
+	return all
+}
+
 // answers tells whether the answer to what was sent gets back to the sender, where it says that the sender was removed.
 func (n *network) answers(to, sender *endpoint) bool {
 	n.mu.Lock()
@@ -329,10 +343,11 @@ func (e *endpoint) knock() {
 		case <-tick.C:
 		}
 		for _, id := range e.known() {
-			to := e.net.way(e, id)
-			if to != nil && to.recv.Removed(e.id) && e.net.answers(to, e) {
-				e.net.journal.add(to.place, "tells %s at its door that it was removed", e.place)
-				e.recv.Expelled()
+			for _, to := range e.net.doors(e, id) {
+				if to.recv.Removed(e.id) && e.net.answers(to, e) {
+					e.net.journal.add(to.place, "tells %s at its door that it was removed", e.place)
+					e.recv.Expelled()
+				}
 			}
 		}
 	}
@@ -342,9 +357,11 @@ func (e *endpoint) knock() {
 func (e *endpoint) forlorn() bool {
 	e.net.mu.Lock()
 	defer e.net.mu.Unlock()
-	for id, urls := range e.peers {
-		if to := e.net.ends[id]; to != nil && slices.Contains(urls, to.url) {
-			return false
+	for _, urls := range e.peers {
+		for _, to := range e.net.ends {
+			if to != e && to.clusterID == e.clusterID && slices.Contains(urls, to.url) {
+				return false
+			}
 		}
 	}
 	return true

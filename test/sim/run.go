@@ -228,6 +228,9 @@ func (o *Outcome) settle(c *cluster, n *nemesis) bool {
 	end := time.Now().Add(calmMax)
 	for time.Now().Before(end) {
 		n.revive(true) // one that its disk ended at last
+		if n.ops != nil {
+			n.ops.look() // one that was removed and started once more
+		}
 		if agreed(c) {
 			o.journal.add("sim", "agreed")
 			return true
