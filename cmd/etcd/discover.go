@@ -56,10 +56,13 @@ func discover(cfg *config.Config, log *zap.Logger, n *network) func(ctx context.
 func discoverySpec(d *config.DiscoveryCluster) clientv3.ConfigSpec {
 	spec := clientv3.ConfigSpec{
 		Endpoints: d.Endpoints, DialTimeout: d.DialTimeout, RequestTimeout: d.RequestTimeout, KeepAliveTime: d.KeepAliveTime, KeepAliveTimeout: d.KeepAliveTimeout,
-		Secure: &clientv3.SecureConfig{Cert: d.CertFile, Key: d.KeyFile, Cacert: d.CAFile, InsecureTransport: d.Plain, InsecureSkipVerify: d.SkipVerify},
+		MaxCallSendMsgSize: d.SendBytes, MaxCallRecvMsgSize: d.ReceiveBytes,
+		Secure: &clientv3.SecureConfig{
+			Cert: d.CertFile, Key: d.KeyFile, Cacert: d.CAFile, ServerName: d.ServerName, InsecureTransport: d.Plain, InsecureSkipVerify: d.SkipVerify,
+		},
 	}
-	if d.User != "" {
-		spec.Auth = &clientv3.AuthConfig{Username: d.User, Password: d.Password}
+	if d.User != "" || d.Bearer != "" {
+		spec.Auth = &clientv3.AuthConfig{Username: d.User, Password: d.Password, Token: d.Bearer}
 	}
 	return spec
 }

@@ -2,10 +2,15 @@ package main
 
 import (
 	"crypto/tls"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"keelson/internal/config"
 )
 
 // The log shows the command line, and no password in it.
@@ -21,6 +26,23 @@ func TestShown(t *testing.T) {
 		if got := strings.Join(shown(args), " "); got != want || !slices.Equal(args, before) {
 			t.Errorf("%s: %s", line, got)
 		}
+	}
+}
+
+// What a configuration says of the cluster that keeps a token reaches the client that calls it.
+func TestDiscoverySpec(t *testing.T) {
+	d := config.DiscoveryCluster{
+		Endpoints: []string{"a:1"}, DialTimeout: 1, RequestTimeout: 2, KeepAliveTime: 3, KeepAliveTimeout: 4, SendBytes: 5, ReceiveBytes: 6,
+		DiscoveryTLS: config.DiscoveryTLS{CertFile: "cert", KeyFile: "key", CAFile: "ca", ServerName: "name", Plain: true, SkipVerify: true},
+		User:         "u", Password: "p", Bearer: "t",
+	}
+	want := clientv3.ConfigSpec{
+		Endpoints: []string{"a:1"}, DialTimeout: 1, RequestTimeout: 2, KeepAliveTime: 3, KeepAliveTimeout: 4, MaxCallSendMsgSize: 5, MaxCallRecvMsgSize: 6,
+		Secure: &clientv3.SecureConfig{Cert: "cert", Key: "key", Cacert: "ca", ServerName: "name", InsecureTransport: true, InsecureSkipVerify: true},
+		Auth:   &clientv3.AuthConfig{Username: "u", Password: "p", Token: "t"},
+	}
+	if got := discoverySpec(&d); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, not %+v", got, want)
 	}
 }
 

@@ -45,7 +45,10 @@ func (b *builder) store(e entry) error {
 	if o, ok := b.cat.olders[e.flag]; ok {
 		return b.storeOlder(e, o)
 	}
-	r := b.cat.rows[e.flag]
+	r, ok := b.cat.rows[e.flag]
+	if !ok {
+		r = Row{kind: b.cat.files[e.flag]}
+	}
 	if err := r.set(b.config, e.text); err != nil {
 		return fmt.Errorf("invalid value %q for %s: %w", e.text, e.from, err)
 	}

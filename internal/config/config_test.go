@@ -293,7 +293,7 @@ func TestBadFiles(t *testing.T) {
 		"log-outputs: [{a: b}]\n":             `no text`,
 		"client-transport-security: {x: y}\n": `unknown key "client-transport-security.x"`,
 		"client-transport-security: {client-cert-auth: 3}\n": `true or false`,
-		"discovery-config: {token: x}\n":                     `unknown key "discovery-config.token"`,
+		"discovery-config: {endpoints: [a]}\n":               `unknown key "discovery-config.endpoints"; did you mean discovery-config.client.endpoints?`,
 		"discovery-fallback: proxy\n":                        `must be one of exit`,
 		"v2-prefix: /\n":                                     `must have a name in it`,
 		"ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379\n":    `--advertise-client-urls is required`,

@@ -29,12 +29,21 @@ type DiscoveryCluster struct {
 	// DialTimeout and RequestTimeout bound one connection and one request.
 	DialTimeout, RequestTimeout     time.Duration
 	KeepAliveTime, KeepAliveTimeout time.Duration
+	DiscoveryTLS
+	// User is empty for none. Bearer is a token of that cluster's in place of a password.
+	User, Password, Bearer string
+	// SendBytes and ReceiveBytes bound one message; 0 or less leaves the choice to the client.
+	SendBytes, ReceiveBytes int
+}
+
+// DiscoveryTLS is how the connection to that cluster is made safe.
+type DiscoveryTLS struct {
 	// Plain talks in plain text to endpoints that do not begin with https://, unless a file is given.
 	Plain                     bool
 	SkipVerify                bool
 	CertFile, KeyFile, CAFile string
-	// User is empty for none.
-	User, Password string
+	// ServerName, if not empty, is the name that certificates must carry.
+	ServerName string
 }
 
 func discoveryRows() []Row {
@@ -42,31 +51,31 @@ func discoveryRows() []Row {
 	rows := []Row{
 		{Flag: "discovery", Default: "", Help: "The URL of a discovery token (v2 protocol): members that are given the same one find each other there. Only the first start looks at it.",
 			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.token })},
-		{Flag: "discovery-token", Default: "", Help: "The token of the cluster to find (v3 protocol): members that are given the same one find each other by it. Only the first start looks at it.",
+		{Flag: "discovery-token", Key: "discovery-config.token", Default: "", Help: "The token of the cluster to find (v3 protocol): members that are given the same one find each other by it. Only the first start looks at it.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).Token })},
-		{Flag: "discovery-endpoints", Default: "", Help: "The endpoints of the cluster that keeps the token (v3 protocol), separated by commas.",
+		{Flag: "discovery-endpoints", Key: "discovery-config.client.endpoints", Default: "", Help: "The endpoints of the cluster that keeps the token (v3 protocol), separated by commas.",
 			kind: into(parseList, func(c *Config) *[]string { return &v3(c).Endpoints })},
-		{Flag: "discovery-dial-timeout", Default: "2s", Help: "How long a connection to that cluster may take.",
+		{Flag: "discovery-dial-timeout", Key: "discovery-config.client.dial-timeout", Default: "2s", Help: "How long a connection to that cluster may take.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).DialTimeout })},
-		{Flag: "discovery-request-timeout", Default: "5s", Help: "How long a request to that cluster may take.",
+		{Flag: "discovery-request-timeout", Key: "discovery-config.client.request-timeout", Default: "5s", Help: "How long a request to that cluster may take.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).RequestTimeout })},
-		{Flag: "discovery-keepalive-time", Default: "2s", Help: "How long a connection to that cluster may be idle before a ping.",
+		{Flag: "discovery-keepalive-time", Key: "discovery-config.client.keepalive-time", Default: "2s", Help: "How long a connection to that cluster may be idle before a ping.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).KeepAliveTime })},
-		{Flag: "discovery-keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.",
+		{Flag: "discovery-keepalive-timeout", Key: "discovery-config.client.keepalive-timeout", Default: "6s", Help: "How long the answer to that ping may take.",
 			kind: into(parseDuration, func(c *Config) *time.Duration { return &v3(c).KeepAliveTimeout })},
-		{Flag: "discovery-insecure-transport", Default: "true", Help: "Talk to that cluster in plain text where an endpoint is not https:// and no certificate is named.",
+		{Flag: "discovery-insecure-transport", Key: "discovery-config.client.secure.insecure-transport", Default: "true", Help: "Talk to that cluster in plain text where an endpoint is not https:// and no certificate is named.",
 			kind: into(parseBool, func(c *Config) *bool { return &v3(c).Plain })},
-		{Flag: "discovery-insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificates of that cluster; for tests.",
+		{Flag: "discovery-insecure-skip-tls-verify", Key: "discovery-config.client.secure.insecure-skip-tls-verify", Default: "false", Help: "Do not check the certificates of that cluster; for tests.",
 			kind: into(parseBool, func(c *Config) *bool { return &v3(c).SkipVerify })},
-		{Flag: "discovery-cert", Default: "", Help: "The client certificate for that cluster.",
+		{Flag: "discovery-cert", Key: "discovery-config.client.secure.cert", Default: "", Help: "The client certificate for that cluster.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).CertFile })},
-		{Flag: "discovery-key", Default: "", Help: "The key of that certificate.",
+		{Flag: "discovery-key", Key: "discovery-config.client.secure.key", Default: "", Help: "The key of that certificate.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).KeyFile })},
-		{Flag: "discovery-cacert", Default: "", Help: "The authorities that the certificates of that cluster are checked against.",
+		{Flag: "discovery-cacert", Key: "discovery-config.client.secure.cacert", Default: "", Help: "The authorities that the certificates of that cluster are checked against.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).CAFile })},
-		{Flag: "discovery-user", Default: "", Help: "The user for that cluster, NAME or NAME:PASSWORD.",
+		{Flag: "discovery-user", Key: "discovery-config.client.auth.username", Default: "", Help: "The user for that cluster, NAME or NAME:PASSWORD.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).User })},
-		{Flag: "discovery-password", Default: "", Help: "That user's password. Others on this machine see flags: ETCD_DISCOVERY_PASSWORD is better.",
+		{Flag: "discovery-password", Key: "discovery-config.client.auth.password", Default: "", Help: "That user's password. Others on this machine see flags: ETCD_DISCOVERY_PASSWORD is better.",
 			kind: into(parseText, func(c *Config) *string { return &v3(c).Password })},
 		{Flag: "discovery-fallback", Default: "exit", Help: "What to do when discovery fails: exit. The proxy of old versions is gone.", kind: checked(oneOf("exit"))},
 		{Flag: "discovery-proxy", Default: "", Help: "An HTTP proxy to reach the discovery service through (v2 protocol).",
@@ -77,6 +86,18 @@ func discoveryRows() []Row {
 			kind: into(parseText, func(c *Config) *string { return &c.Cluster.Discovery.Service })},
 	}
 	return inSection(rows, clustering)
+}
+
+// fileSettings are those that have a place in a YAML file alone, as in etcd: no flag and no variable. They default to nothing.
+func fileSettings() map[string]kind {
+	v3 := func(c *Config) *DiscoveryCluster { return &c.Cluster.Discovery.Cluster }
+	const client = discoveryGroup + ".client."
+	return map[string]kind{
+		client + "max-request-bytes":  into(parseInt, func(c *Config) *int { return &v3(c).SendBytes }),
+		client + "max-recv-bytes":     into(parseInt, func(c *Config) *int { return &v3(c).ReceiveBytes }),
+		client + "secure.server-name": into(parseText, func(c *Config) *string { return &v3(c).ServerName }),
+		client + "auth.token":         into(parseText, func(c *Config) *string { return &v3(c).Bearer }),
+	}
 }
 
 // Discovers tells whether the founders are to be found by discovery.
@@ -127,6 +148,10 @@ func (d *DiscoveryCluster) settle() error {
 		return errors.New("--discovery-request-timeout is 0: no request could be answered in time")
 	case (d.CertFile != "") != (d.KeyFile != ""):
 		return errors.New("--discovery-cert and --discovery-key must both be given, or neither")
+	case d.Bearer != "" && d.User+d.Password != "":
+		return errors.New(discoveryGroup + ".client.auth has a token and a user: give one of them")
+	case d.ReceiveBytes > 0 && d.SendBytes > d.ReceiveBytes:
+		return fmt.Errorf("%s.client: max-request-bytes (%d) must not be above max-recv-bytes (%d)", discoveryGroup, d.SendBytes, d.ReceiveBytes)
 	case d.User == "" || d.Password != "":
 		return nil
 	}

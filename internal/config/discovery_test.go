@@ -1,6 +1,8 @@
 package config
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,5 +53,72 @@ func TestDiscoveryCluster(t *testing.T) {
 	c, _, err := Parse([]string{"--discovery-token=t", "--discovery-endpoints=a:1", "--discovery-user=x:y"}, []string{"ETCD_DISCOVERY_PASSWORD=z"}, noFile)
 	if err != nil || c.Cluster.Discovery.Cluster.User != "x:y" || c.Cluster.Discovery.Cluster.Password != "z" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+const discoveryFile = `
+discovery-config:
+  token: tok
+  client:
+    endpoints: [https://b:2379, https://a:2379]
+    dial-timeout: 3000000000
+    request-timeout: 4s
+    keepalive-time: 5000000000
+    keepalive-timeout: 6500000000
+    max-request-bytes: 77
+    max-recv-bytes: 88
+    secure:
+      cert: /cert
+      key: /key
+      cacert: /ca
+      server-name: registry
+      insecure-transport: false
+      insecure-skip-tls-verify: true
+    auth:
+      username: u
+      password: p
+`
+
+// A YAML file has these settings in groups of their own, by etcd's names.
+func TestDiscoveryGroup(t *testing.T) {
+	read := func(text string) (DiscoveryCluster, error) {
+		c, _, err := Parse([]string{"--config-file=f"}, nil, oneFile(text))
+		if err != nil {
+			return DiscoveryCluster{}, err
+		}
+		return c.Cluster.Discovery.Cluster, nil
+	}
+	want := DiscoveryCluster{
+		Token: "tok", Endpoints: []string{"https://a:2379", "https://b:2379"}, DialTimeout: 3 * time.Second, RequestTimeout: 4 * time.Second,
+		KeepAliveTime: 5 * time.Second, KeepAliveTimeout: 6500 * time.Millisecond, SendBytes: 77, ReceiveBytes: 88,
+		DiscoveryTLS: DiscoveryTLS{CertFile: "/cert", KeyFile: "/key", CAFile: "/ca", ServerName: "registry", SkipVerify: true},
+		User:         "u", Password: "p",
+	}
+	if got, err := read(discoveryFile); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, not %+v (%v)", got, want, err)
+	}
+	// What is not given keeps the defaults of the flags, also below a group that is left empty.
+	want = mustParse(t, "--discovery-token=tok", "--discovery-endpoints=a:1").Cluster.Discovery.Cluster
+	if got, err := read("discovery-config: {token: tok, client: {endpoints: ['a:1'], secure: , auth: }}\n"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, not %+v (%v)", got, want, err)
+	}
+	if got, err := read("discovery-config: {token: tok, client: {endpoints: ['a:1'], auth: {token: bearer}}}\n"); err != nil || got.Bearer != "bearer" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for text, want := range map[string]string{
+		"discovery-config: {foo: 1}\n":                               `unknown key "discovery-config.foo"`,
+		"discovery-config: {client: {secure: {foo: 1}}}\n":           `unknown key "discovery-config.client.secure.foo"`,
+		"discovery-config: {client: {password: p}}\n":                `did you mean discovery-config.client.auth.password?`,
+		"discovery-config: x\n":                                      `unknown key "discovery-config"`,
+		"discovery-config: {token: tok}\n":                           `both --discovery-token and --discovery-endpoints must be set`,
+		"discovery-config: {client: {dial-timeout: -1}}\n":           `discovery-config.client.dial-timeout: must not be negative`,
+		"discovery-config: {client: {max-recv-bytes: 1.5}}\n":        `whole number`,
+		strings.Replace(discoveryFile, "bytes: 88", "bytes: 76", 1):  `max-request-bytes (77) must not be above max-recv-bytes (76)`,
+		strings.Replace(discoveryFile, "password: p", "token: t", 1): `give one of them`,
+		discoveryFile + "discovery: http://x/y\n":                    `Choose one of`,
+	} {
+		if _, err := read(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, not %q", text, err, want)
+		}
 	}
 }

@@ -123,6 +123,11 @@ func (c *catalog) yaml(data []byte) ([]entry, error) {
 	if err := dec.Decode(&top); err != nil {
 		return nil, fmt.Errorf(`it must be lines of "key: value" or of ETCD_NAME="value"; found %.40s`, text)
 	}
+	return c.yamlGroup(nil, c.yamlKeys(), "", top)
+}
+
+// yamlKeys leads from each key, with the groups that it is in before it, to the name that its setting has here.
+func (c *catalog) yamlKeys() map[string]string {
 	keys := map[string]string{}
 	for _, r := range c.rows {
 		keys[r.Flag] = r.Flag
@@ -133,30 +138,34 @@ func (c *catalog) yaml(data []byte) ([]entry, error) {
 	for flag := range c.olders {
 		keys[flag] = flag
 	}
-	var entries []entry
-	for _, key := range sortedKeys(top) {
-		if group, ok := top[key].(map[string]any); ok {
-			for _, inner := range sortedKeys(group) {
-				if entries, err = c.yamlEntry(entries, keys, key+"."+inner, group[inner]); err != nil {
-					return nil, err
-				}
-			}
-			continue
+	for key := range c.files {
+		keys[key] = key
+	}
+	return keys
+}
+
+func (c *catalog) yamlGroup(entries []entry, keys map[string]string, prefix string, group map[string]any) (_ []entry, err error) {
+	for _, name := range sortedKeys(group) {
+		key := prefix + name
+		if inner, ok := group[name].(map[string]any); ok {
+			entries, err = c.yamlGroup(entries, keys, key+".", inner)
+		} else if group[name] != nil || !isGroup(key) {
+			entries, err = c.yamlEntry(entries, keys, key, group[name])
 		}
-		if isGroup(key) && top[key] == nil {
-			continue
-		}
-		if entries, err = c.yamlEntry(entries, keys, key, top[key]); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
 	return entries, nil
 }
 
-// isGroup says that a key holds a map of its own; discovery's is refused key by key.
+const discoveryGroup = "discovery-config"
+
+// isGroup says that a key holds a map of its own.
 func isGroup(key string) bool {
 	switch key {
-	case "client-transport-security", "peer-transport-security", "socket-options", "discovery-config":
+	case "client-transport-security", "peer-transport-security", "socket-options",
+		discoveryGroup, discoveryGroup + ".client", discoveryGroup + ".client.secure", discoveryGroup + ".client.auth":
 		return true
 	}
 	return false
@@ -168,7 +177,7 @@ func (c *catalog) yamlEntry(entries []entry, keys map[string]string, key string,
 		if value == nil && isGroup(strings.Split(key, ".")[0]) {
 			return entries, nil
 		}
-		return nil, fmt.Errorf("unknown key %q%s", key, c.hint("", key[strings.LastIndexByte(key, '.')+1:]))
+		return nil, fmt.Errorf("unknown key %q%s", key, c.keyHint(keys, key))
 	}
 	k, _ := c.kind(flag)
 	text, err := scalar(k, value)
@@ -179,6 +188,18 @@ func (c *catalog) yamlEntry(entries []entry, keys map[string]string, key string,
 		return entries, nil
 	}
 	return append(entries, entry{flag, text, key}), nil
+}
+
+// keyHint looks for the same name elsewhere in an outer group, then for one that is nearly the same.
+func (c *catalog) keyHint(keys map[string]string, key string) string {
+	group, _, inside := strings.Cut(key, ".")
+	name := key[strings.LastIndexByte(key, '.')+1:]
+	for _, other := range sortedKeys(keys) {
+		if inside && strings.HasPrefix(other, group+".") && strings.HasSuffix(other, "."+name) {
+			return fmt.Sprintf("; did you mean %s?", other)
+		}
+	}
+	return c.hint("", name)
 }
 
 // scalar writes a YAML value as the text that a flag would have.

@@ -25,18 +25,19 @@ func Env(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// An entry is one setting as somebody wrote it. from says where, for messages.
+// An entry is one setting as somebody wrote it; flag is the key of one that has no flag. from says where, for messages.
 type entry struct{ flag, text, from string }
 
-// catalog finds rows by the name of their flag.
+// catalog finds rows by the name of their flag, and what a YAML file alone can set.
 type catalog struct {
 	rows   map[string]Row
 	olders map[string]older
+	files  map[string]kind // by key
 	order  []string
 }
 
 func newCatalog() *catalog {
-	c := &catalog{rows: map[string]Row{}, olders: map[string]older{}}
+	c := &catalog{rows: map[string]Row{}, olders: map[string]older{}, files: fileSettings()}
 	for _, r := range Table() {
 		c.rows[r.Flag] = r
 		c.order = append(c.order, r.Flag)
@@ -51,6 +52,9 @@ func newCatalog() *catalog {
 func (c *catalog) kind(flag string) (kind, bool) {
 	if r, ok := c.rows[flag]; ok {
 		return r.kind, true
+	}
+	if k, ok := c.files[flag]; ok {
+		return k, true
 	}
 	o, ok := c.olders[flag]
 	return o.kind, ok

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -69,6 +71,30 @@ func TestDiscoveryV3(t *testing.T) {
 			}
 		})
 	}
+}
+
+// etcd's group of keys in a configuration file means the same to both: here members of both kinds are given it, with a user.
+func TestDiscoveryFile(t *testing.T) {
+	t.Parallel()
+	registry := single(t, ours(t)).Serve()
+	registry.Ctl("put", "/_etcd/registry/tok/_config/size", "3")
+	for _, line := range []string{"user add root:secret", "user grant-role root root", "auth enable"} {
+		registry.Ctl(strings.Fields(line)...)
+	}
+	all := process.Strangers(t, named(t, []string{"keelson", "etcd37", "keelson"}))
+	for _, m := range all {
+		file := filepath.Join(t.TempDir(), "etcd.yml")
+		text := fmt.Sprintf(`{name: %s, data-dir: %q, listen-client-urls: "%s", advertise-client-urls: "%s", listen-peer-urls: "%s", initial-advertise-peer-urls: "%s",
+  discovery-config: {token: tok, client: {
+    endpoints: ["%s"], dial-timeout: 3000000000, request-timeout: 4000000000, secure: {insecure-transport: true}, auth: {username: root, password: secret}}}}
+`, m.Name, m.Dir, m.ClientURL(), m.ClientURL(), m.PeerURL(), m.PeerURL(), registry.ClientURL())
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.Bare, m.Flags = true, []string{"--config-file=" + file}
+		m.Start()
+	}
+	meet(t, all)
 }
 
 // named gives programs by their names.

@@ -52,10 +52,12 @@ type Store interface {
 	Close() error
 }
 
-// Dialer connects to a cluster by a client's settings, with bounded answers.
+// Dialer connects to a cluster by a client's settings, with answers bounded where those do not bound them.
 func Dialer(spec clientv3.ConfigSpec, log *zap.Logger) func() (Store, error) {
 	return func() (Store, error) {
-		spec.MaxCallRecvMsgSize = answerBytesMax
+		if spec.MaxCallRecvMsgSize <= 0 {
+			spec.MaxCallRecvMsgSize = max(answerBytesMax, spec.MaxCallSendMsgSize) // the client refuses less than it sends
+		}
 		cfg, err := clientv3.NewClientConfig(&spec, log)
 		if err != nil {
 			return nil, fmt.Errorf("%w: --discovery-cacert, --discovery-cert or --discovery-key: %w", rendezvous.ErrRefused, err)
