@@ -67,31 +67,34 @@ func discoverySpec(d *config.DiscoveryCluster) clientv3.ConfigSpec {
 	return spec
 }
 
-// shown is a command line as the log may show it: without the password of --discovery-password and --discovery-user.
+// shown is a command line as the log may show it: without the passwords of discovery's flags.
 func shown(args []string) []string {
 	out := slices.Clone(args)
 	for i := range out {
 		flag, value, joined := strings.Cut(out[i], "=")
 		name := strings.TrimPrefix(strings.TrimPrefix(flag, "-"), "-")
-		if name == flag || name != "discovery-password" && name != "discovery-user" {
-			continue
-		}
-		const hidden = "(not shown)"
-		hide := func(value string) string {
-			if user, _, ok := strings.Cut(value, ":"); ok && name == "discovery-user" {
-				return user + ":" + hidden
-			}
-			if name == "discovery-user" {
-				return value
-			}
-			return hidden
-		}
 		switch {
+		case name == flag:
 		case joined:
-			out[i] = flag + "=" + hide(value)
+			out[i] = flag + "=" + shownValue(name, value)
 		case i+1 < len(out):
-			out[i+1] = hide(out[i+1])
+			out[i+1] = shownValue(name, out[i+1])
 		}
 	}
 	return out
+}
+
+func shownValue(flag, value string) string {
+	const hidden = "(not shown)"
+	switch flag {
+	case "discovery", "discovery-proxy":
+		return config.Redacted(value)
+	case "discovery-password":
+		return hidden
+	case "discovery-user":
+		if user, _, ok := strings.Cut(value, ":"); ok {
+			return user + ":" + hidden
+		}
+	}
+	return value
 }

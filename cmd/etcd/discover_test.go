@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"keelson/internal/config"
 )
@@ -16,15 +19,36 @@ import (
 // The log shows the command line, and no password in it.
 func TestShown(t *testing.T) {
 	for line, want := range map[string]string{
-		"etcd --name a --discovery-user=root:secret":               "etcd --name a --discovery-user=root:(not shown)",
-		"etcd -discovery-user root --discovery-password secret -x": "etcd -discovery-user root --discovery-password (not shown) -x",
-		"etcd --discovery-password=secret=x":                       "etcd --discovery-password=(not shown)",
-		"etcd --discovery-password":                                "etcd --discovery-password",
+		"etcd --name a --discovery-user=root:secret":                "etcd --name a --discovery-user=root:(not shown)",
+		"etcd -discovery-user root --discovery-password secret -x":  "etcd -discovery-user root --discovery-password (not shown) -x",
+		"etcd --discovery-password=secret=x":                        "etcd --discovery-password=(not shown)",
+		"etcd --discovery=http://u:secret@h/t --discovery-srv x":    "etcd --discovery=http://u:xxxxx@h/t --discovery-srv x",
+		"etcd -discovery http://h/t --discovery-proxy u:secret@h:1": "etcd -discovery http://h/t --discovery-proxy u:xxxxx@h:1",
+		"etcd --discovery-password":                                 "etcd --discovery-password",
 	} {
 		args := strings.Fields(line)
 		before := slices.Clone(args)
 		if got := strings.Join(shown(args), " "); got != want || !slices.Equal(args, before) {
 			t.Errorf("%s: %s", line, got)
+		}
+	}
+}
+
+// A token's URL is the cluster's token too, which the log names: without the password.
+func TestPrepareShowsNoPassword(t *testing.T) {
+	for line, want := range map[string]string{
+		"--discovery=https://user:secret@host/tok": "https://user:xxxxx@host/tok",
+		"--initial-cluster-token=a:b@c":            "a:b@c",
+	} {
+		cfg, _, err := config.Parse([]string{line}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		core, logs := observer.New(zap.DebugLevel)
+		prepare(cfg, zap.New(core))
+		all := logs.FilterMessage("starting an etcd server").All()
+		if len(all) != 1 || all[0].ContextMap()["initial-cluster-token"] != want || strings.Contains(fmt.Sprint(logs.All()), "secret") {
+			t.Errorf("%s: %v", line, logs.All())
 		}
 	}
 }

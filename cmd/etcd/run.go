@@ -168,11 +168,19 @@ func prepare(cfg *config.Config, log *zap.Logger) {
 		zap.Strings("listen-client-urls", cfg.Listen.Client.StringSlice()),
 		zap.Strings("listen-metrics-urls", cfg.Listen.Metrics.StringSlice()),
 		zap.String("initial-cluster", cfg.Cluster.Initial), zap.Bool("initial-cluster-existing", cfg.Cluster.Existing),
-		zap.String("initial-cluster-token", cfg.Cluster.Token),
+		zap.String("initial-cluster-token", shownToken(&cfg.Cluster)),
 		zap.Duration("heartbeat-interval", cfg.Raft.Heartbeat), zap.Duration("election-timeout", cfg.Raft.Election),
 		zap.Bool("pre-vote", cfg.Raft.PreVote), zap.Uint64("snapshot-count", cfg.Raft.SnapshotCount),
 		zap.Int64("quota-backend-bytes", cfg.Storage.QuotaBytes), zap.Uint("max-request-bytes", cfg.Limits.RequestBytes),
 	)
+}
+
+// shownToken is the cluster's token, which may be a URL that has a password in it.
+func shownToken(c *config.Cluster) string {
+	if c.Discovery.URL != nil {
+		return config.Redacted(c.Token)
+	}
+	return c.Token
 }
 
 // defaultHost is the address that this machine would call out from. Nothing is sent: the address of a UDP socket is looked up

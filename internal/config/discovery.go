@@ -177,7 +177,7 @@ func discoveryURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--discovery: %w", err)
+		return nil, notURL("discovery", text, err)
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", strings.Trim(u.Path, "/") == "":
 		return nil, fmt.Errorf("--discovery is %q: give the whole URL of a token, such as https://HOST/TOKEN or http://HOST:2379/v2/keys/discovery/TOKEN", u.Redacted())
 	}
@@ -189,15 +189,49 @@ func proxyURL(text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil
 	}
+	given := text
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--discovery-proxy: %w", err)
+		return nil, notURL("discovery-proxy", given, err)
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return nil, fmt.Errorf("--discovery-proxy is %q: give the URL of an HTTP proxy, such as http://HOST:3128", u.Redacted())
 	}
 	return u, nil
+}
+
+// notURL says what is wrong with a text that url.Parse refuses. Where there may be a password in it, the parser's own words,
+// which hold a part of the text, are not for the log.
+func notURL(flag, text string, err error) error {
+	if strings.Contains(text, "@") {
+		return fmt.Errorf("--%s is %q: write what is special in a user's name or password as in %%2F for /, %%40 for @, %%25 for %%", flag, Redacted(text))
+	}
+	if inner := (*url.Error)(nil); errors.As(err, &inner) {
+		err = inner.Err
+	}
+	return fmt.Errorf("--%s is %q: %w", flag, text, err)
+}
+
+// Redacted is a URL as the log may show it: without its password, and without the user where it cannot be read. It need not
+// begin with a scheme.
+func Redacted(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	prefix := scheme + "://"
+	if !ok {
+		prefix, rest = "", text
+	}
+	u, err := url.Parse("http://" + rest)
+	switch {
+	case err != nil:
+		const hidden = "xxxxx"
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			rest = hidden + rest[at:]
+		}
+	case u.User != nil:
+		rest = strings.TrimPrefix(u.Redacted(), "http://")
+	}
+	return prefix + rest
 }

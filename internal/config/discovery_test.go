@@ -23,6 +23,32 @@ func TestDiscoveryURL(t *testing.T) {
 	}
 }
 
+// Whoever reads an error about a URL is not told its password, also where the URL cannot be read.
+func TestDiscoverySecret(t *testing.T) {
+	for line, want := range map[string]string{
+		"--discovery=ftp://user:secret@host/tok":                                 `--discovery is "ftp://user:xxxxx@host/tok"`,
+		"--discovery=http://user:secret@host":                                    `--discovery is "http://user:xxxxx@host"`,
+		"--discovery=http://user:secret/secret@host/tok":                         `--discovery is "http://xxxxx@host/tok": write`,
+		"--discovery=http://user:secret%zz@host/tok":                             `--discovery is "http://xxxxx@host/tok": write`,
+		"--discovery=http://host:port/tok":                                       `--discovery is "http://host:port/tok": invalid port ":port" after host`,
+		"--discovery=http://x/y --discovery-proxy=user:secret/secret@host:3128":  `--discovery-proxy is "xxxxx@host:3128": write`,
+		"--discovery=http://x/y --discovery-proxy=http://user:secret@":           `--discovery-proxy is "http://user:xxxxx@"`,
+		"--discovery=http://x/y --discovery-proxy=ftp://user:secret@host:3128/x": `--discovery-proxy is "ftp://user:xxxxx@host:3128/x"`,
+	} {
+		if _, _, err := Parse(strings.Fields(line), nil, noFile); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, not %s", line, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "", "user:secret@host:3128": "user:xxxxx@host:3128", "user:se:cr/et@host:3128": "xxxxx@host:3128", "host:3128": "host:3128",
+		"http://host/tok?a=b": "http://host/tok?a=b", "https://user@host/tok": "https://user@host/tok", "://user:secret@": "://user:xxxxx@",
+	} {
+		if got := Redacted(text); got != want {
+			t.Errorf("%s: %s, not %s", text, got, want)
+		}
+	}
+}
+
 // What was found must have this member where it says that it is.
 func TestCheckFound(t *testing.T) {
 	c := mustParse(t, "--name=a", "--discovery=http://x/y")

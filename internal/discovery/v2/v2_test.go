@@ -207,6 +207,37 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// No error says the password of the URL or of the proxy.
+func TestSecret(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			http.Redirect(w, r, "ftp://user:secret@elsewhere/tok", http.StatusTemporaryRedirect)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"errorCode": 100}`)
+	}))
+	at := s.Listener.Addr().String()
+	find := func(proxy *url.URL) (errs []error) {
+		r := &registry{
+			base: &url.URL{Scheme: "http", User: url.UserPassword("user", "secret"), Host: at, Path: "/tok"}, clock: clock.System,
+			client: &http.Client{Transport: transport(proxy), CheckRedirect: redirect},
+		}
+		defer r.client.CloseIdleConnections()
+		_, err := r.Size(t.Context())
+		return append(errs, err, r.Register(t.Context(), rendezvous.Registration{ID: "1", Text: "x"}))
+	}
+	errs := find(nil) // no token, and a redirection
+	s.Close()
+	errs = append(errs, find(nil)...) // nobody there
+	errs = append(errs, find(&url.URL{Scheme: "http", User: url.UserPassword("user", "secret"), Host: at})...)
+	for i, err := range errs {
+		if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "/tok") {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
 // A service without an index is looked at now and then; one that ends a wait without a word is asked again.
 func TestChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
