@@ -229,7 +229,7 @@ func serveDiscovery(ctx context.Context, s *discoverysvc.Service, l net.Listener
 	// HTTP/1.1 alone: a connection is one request, and bounds on the one are bounds on the other.
 	h := &http.Server{
 		Handler: listen.Bound(s), ReadHeaderTimeout: discoveryTime, IdleTimeout: discoveryTime, MaxHeaderBytes: 8 << 10, Protocols: new(http.Protocols),
-		ErrorLog: zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ErrorLog: zap.NewStdLog(logging.AtLeast(log, zap.ErrorLevel)),
 	}
 	h.Protocols.SetHTTP1(true)
 	serve(func() error { return h.Serve(l) })

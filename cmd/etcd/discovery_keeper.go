@@ -20,6 +20,7 @@ import (
 	"keelson/internal/edge/rpc"
 	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
+	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
 	"keelson/internal/server"
 )
@@ -123,7 +124,7 @@ func openEmbedded(ctx context.Context, dir string, log *zap.Logger) (*keeper, er
 	}
 	log.Info("keeping tokens in a directory of this service", zap.String("data-dir", dir))
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
-	quiet := log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+	quiet := logging.AtLeast(log, zap.WarnLevel)
 	secrets, err := tlsconf.Open(tlsconf.Options{Logger: quiet})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ import (
 	"keelson/internal/edge/v2http"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
+	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
 	"keelson/internal/server"
 )
@@ -202,7 +203,7 @@ func (f *front) keep(g *group, address net.Addr, serve func() error) {
 func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
-		ErrorLog: zap.NewStdLog(f.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ErrorLog: zap.NewStdLog(logging.AtLeast(f.log, zap.ErrorLevel)),
 	}
 	// net/http would take frames of a megabyte, and keep as much for each connection, whoever opened it.
 	s.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: frameBytesMax}

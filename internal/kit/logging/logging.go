@@ -68,6 +68,15 @@ func New(o Options) (log *zap.Logger, done func() error, err error) {
 	return log, func() error { return errors.Join(ignoreTerminal(log.Sync()), files.Close()) }, nil
 }
 
+// AtLeast is a logger without the lines below a level. One that leaves out more than those already stays as it is: zap would
+// complain on stderr.
+func AtLeast(log *zap.Logger, level zapcore.Level) *zap.Logger {
+	if log.Level() >= level {
+		return log
+	}
+	return log.WithOptions(zap.IncreaseLevel(level))
+}
+
 // ignoreTerminal drops the error of flushing what cannot be flushed: pipes and terminals.
 func ignoreTerminal(err error) error {
 	var path *os.PathError

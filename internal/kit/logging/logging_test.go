@@ -98,6 +98,27 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A logger that is to leave out more than it does already says nothing about it.
+func TestAtLeast(t *testing.T) {
+	for level, want := range map[string]string{"info": "w", "error": "", "fatal": ""} {
+		path := filepath.Join(t.TempDir(), "log")
+		log, done, err := New(Options{Level: level, Outputs: []string{path}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet := AtLeast(log, zap.WarnLevel)
+		quiet.Info("i")
+		quiet.Warn("w")
+		if err := done(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if lines := strings.Count(string(text), "\n"); err != nil || lines != len(want) || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %q, %v", level, text, err)
+		}
+	}
+}
+
 func TestJournal(t *testing.T) {
 	var spare bytes.Buffer
 	var got []journal.Priority
