@@ -11,15 +11,17 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"keelson/internal/config"
 	"keelson/internal/edge/discoverysvc"
+	"keelson/internal/edge/health"
 	"keelson/internal/kit/clock"
 	"keelson/internal/kit/listen"
 	"keelson/internal/kit/logging"
@@ -52,7 +54,11 @@ If members do not find each other:
   * 429 or 503               one address asks too often (--rate-limit), or there are too many tokens (--max-tokens). Behind a
                              reverse proxy, name it with --trusted-proxies, or all members count as one address.
 
-Whoever knows a token's URL can join its cluster. Use --cert-file and --key-file, for https, where strangers can listen.`
+Whoever knows a token's URL can join its cluster. Use --cert-file and --key-file, for https, where strangers can listen.
+
+  /health         whether tokens can be made and read
+  /metrics        for Prometheus: tokens, registrations, requests, who was turned away, and this process. With --metrics-addr
+                  it is there alone, and strangers do not see it`
 
 // discoveryFlags are the flags of discovery start.
 type discoveryFlags struct {
@@ -63,6 +69,8 @@ type discoveryFlags struct {
 	tokens            int
 	rate              float64
 	proxies           []string
+	metrics           string
+	log               logging.Options
 	cluster           discoveryCluster
 }
 
@@ -82,6 +90,10 @@ func discoveryCommand() *cobra.Command {
 	fs.IntVar(&f.tokens, "max-tokens", discoverysvc.TokensMaxDefault, "how many tokens are kept at once")
 	fs.Float64Var(&f.rate, "rate-limit", discoverysvc.RateDefault, "requests a second that one address may send; a new token counts as 20")
 	fs.StringSliceVar(&f.proxies, "trusted-proxies", nil, "addresses or networks of reverse proxies, such as 10.0.0.0/8, whose X-Forwarded-For is believed")
+	fs.StringVar(&f.metrics, "metrics-addr", "", "URL that answers /metrics and /health, such as http://127.0.0.1:8088; --listen-addr then has no /metrics")
+	fs.StringVar(&f.log.Level, "log-level", "info", "least important line to log: debug, which has a line for each request, info, warn, error, panic or fatal")
+	fs.StringVar(&f.log.Format, "log-format", "json", "json or console")
+	fs.StringSliceVar(&f.log.Outputs, "log-outputs", []string{logging.Default}, "where the log goes: stderr, stdout, systemd/journal or paths of files, separated by commas")
 	f.cluster.bind(fs)
 	return groupOf("discovery", "A service by which new clusters find their members", start)
 }
@@ -92,9 +104,9 @@ func runDiscovery(ctx context.Context, f *discoveryFlags) error {
 	if err != nil {
 		return err
 	}
-	log, done, err := logging.New(logging.Options{})
+	log, done, err := logging.New(f.log)
 	if err != nil {
-		return err
+		return fmt.Errorf("--log-level=%s, --log-format=%s, --log-outputs=%s: %w", f.log.Level, f.log.Format, strings.Join(f.log.Outputs, ","), err)
 	}
 	defer func() { _ = done() }() // there is nowhere left to tell
 	o.Logger = log
@@ -102,13 +114,14 @@ func runDiscovery(ctx context.Context, f *discoveryFlags) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", f.listen)
+	ports, err := openPair(ctx, f.listen, f.metrics, secrets)
 	if err != nil {
-		return fmt.Errorf("listen on --listen-addr=%s: %w", f.listen, err)
+		return err
 	}
-	defer l.Close()
+	defer ports.close()
+	at := ports.client.Addr()
 	if o.Advertise == "" {
-		o.Advertise = advertised(l.Addr(), secrets != nil)
+		o.Advertise = advertised(at, secrets != nil)
 		log.Info("members are told to call this address; --advertise-url names another one", zap.String("url", o.Advertise))
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -118,8 +131,8 @@ func runDiscovery(ctx context.Context, f *discoveryFlags) error {
 		return err
 	}
 	s := discoverysvc.New(k.store, o)
-	log.Info("ready to serve discovery", zap.Stringer("address", l.Addr()), zap.String("new-token", o.Advertise+"/new?size=3"))
-	err = serveDiscovery(ctx, s, l, secrets, k, log)
+	log.Info("ready to serve discovery", zap.Stringer("address", at), zap.String("new-token", config.Redacted(o.Advertise)+"/new?size=3"))
+	err = serveDiscovery(ctx, ports, s, k, log)
 	return errors.Join(err, k.close())
 }
 
@@ -137,7 +150,11 @@ func (f *discoveryFlags) keep(ctx context.Context, log *zap.Logger) (*keeper, er
 
 // options checks the flags.
 func (f *discoveryFlags) options() (discoverysvc.Options, error) {
-	o := discoverysvc.Options{Prefix: v2tree.At(f.prefix), TokensMax: f.tokens, Rate: f.rate, Clock: clock.System}
+	o := discoverysvc.Options{
+		Prefix: v2tree.At(f.prefix), TokensMax: f.tokens, Rate: f.rate, Clock: clock.System,
+		Registry: prometheus.NewRegistry(), MetricsApart: f.metrics != "",
+	}
+	o.Registry.MustRegister(health.ProcessCollectors()...)
 	switch {
 	case f.dir != "" && len(f.cluster.endpoints) > 0:
 		return o, errors.New("--data-dir and --endpoints: give one, tokens are kept in a directory or in a cluster")
@@ -163,6 +180,9 @@ func (f *discoveryFlags) options() (discoverysvc.Options, error) {
 			return o, fmt.Errorf("--trusted-proxies: %q: give an address or a network, such as 10.0.0.1 or 10.0.0.0/8", text)
 		}
 		o.Proxies = append(o.Proxies, p)
+	}
+	if err := checkMetricsAddr(f.metrics, f.cert != ""); err != nil {
+		return o, err
 	}
 	return o, f.cluster.check()
 }
@@ -207,38 +227,28 @@ func advertised(at net.Addr, secure bool) string {
 // question after the other.
 const discoveryTime = 15 * time.Second
 
-// serveDiscovery serves until ctx ends, or what keeps the tokens fails.
-func serveDiscovery(ctx context.Context, s *discoverysvc.Service, l net.Listener, secrets *tlsconf.Material, k *keeper, log *zap.Logger) error {
-	l = s.Limit(l)
-	var (
-		running sync.WaitGroup
-		failed  = make(chan error, 2)
-	)
-	serve := func(f func() error) {
-		running.Go(func() {
-			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				failed <- err
+// serveDiscovery serves until ctx ends, or what keeps the tokens fails, and joins.
+func serveDiscovery(ctx context.Context, p *portPair, s *discoverysvc.Service, k *keeper, log *zap.Logger) error {
+	var web []*http.Server
+	serve := func(l net.Listener, h http.Handler) {
+		w := discoveryHTTP(h, log)
+		web = append(web, w)
+		p.keep(l.Addr(), func() error {
+			if err := w.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err
 			}
+			return nil
 		})
 	}
-	if secrets != nil {
-		shaken := listen.NewSecure(l, listen.SecureOptions{Config: secrets.Server(false, http1), Refused: rejected(log, "discovery"), Logger: log})
-		serve(shaken.Serve)
-		l = shaken
+	serve(p.shaken(s.Limit(p.client), p.secrets != nil, "discovery", log, http1), s)
+	if p.metrics != nil {
+		serve(p.shaken(p.metrics, p.metricsTLS, "discovery", log, http1), s.Monitoring())
 	}
-	// HTTP/1.1 alone: a connection is one request, and bounds on the one are bounds on the other.
-	h := &http.Server{
-		Handler: listen.Bound(s), ReadHeaderTimeout: discoveryTime, IdleTimeout: discoveryTime, MaxHeaderBytes: 8 << 10, Protocols: new(http.Protocols),
-		ErrorLog: zap.NewStdLog(logging.AtLeast(log, zap.ErrorLevel)),
-	}
-	h.Protocols.SetHTTP1(true)
-	serve(func() error { return h.Serve(l) })
 	notify(daemon.SdNotifyReady, log)
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
-		err = portError(l.Addr(), err)
+	case err = <-p.failed:
 	case <-k.failed:
 		err = k.why()
 	}
@@ -246,8 +256,21 @@ func serveDiscovery(ctx context.Context, s *discoverysvc.Service, l net.Listener
 	s.Close()
 	end, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	_ = h.Shutdown(end) // what lasts longer is cut
-	_ = h.Close()
-	running.Wait()
+	for _, w := range web {
+		_ = w.Shutdown(end) // what lasts longer is cut
+		_ = w.Close()
+	}
+	p.close()
+	p.running.Wait()
 	return err
+}
+
+// discoveryHTTP speaks HTTP/1.1 alone: a connection is one request, and bounds on the one are bounds on the other.
+func discoveryHTTP(h http.Handler, log *zap.Logger) *http.Server {
+	w := &http.Server{
+		Handler: listen.Bound(h), ReadHeaderTimeout: discoveryTime, IdleTimeout: discoveryTime, MaxHeaderBytes: 8 << 10, Protocols: new(http.Protocols),
+		ErrorLog: zap.NewStdLog(logging.AtLeast(log, zap.ErrorLevel)),
+	}
+	w.Protocols.SetHTTP1(true)
+	return w
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
 )
 
@@ -33,6 +34,12 @@ func TestDiscoveryRefuses(t *testing.T) {
 		{"--advertise-url=discovery.example", "--advertise-url=discovery.example: give http://HOST:PORT"},
 		{"--advertise-url=http://x/?a=b", "--advertise-url"},
 		{"--trusted-proxies=10.0.0.0/8,x", `--trusted-proxies: "x"`},
+		{"--metrics-addr=127.0.0.1:1", "--metrics-addr=127.0.0.1:1: give http://HOST:PORT"},
+		{"--metrics-addr=https://127.0.0.1:1", "https needs --cert-file"},
+		{"--metrics-addr=http://nowhere:1 --listen-addr=127.0.0.1:0", "--metrics-addr=http://nowhere:1"},
+		{"--log-level=loud", "--log-level=loud"},
+		{"--log-format=xml", "--log-format=xml"},
+		{"--log-outputs=/nowhere/x", "--log-outputs=/nowhere/x"},
 		{"--user=root:x", "need --endpoints"},
 		{"--endpoints=a --cert=x", "--cert and --key: give both"},
 		{"--listen-addr=127.0.0.1:0 --endpoints=a --cacert=none", "--cacert"},
@@ -55,7 +62,7 @@ func TestDiscoveryHelp(t *testing.T) {
 		t.Errorf("%d %q %q", status, out, errs)
 	}
 	status, out, _ = invoke(t, nil, "discovery", "start", "--help")
-	for _, text := range []string{"curl http://10.0.0.9:8087/new?size=3", "--listen-addr string", "--data-dir string", "--advertise-url string", "--cert-file string", "--endpoints strings", "ends after a week"} {
+	for _, text := range []string{"curl http://10.0.0.9:8087/new?size=3", "--listen-addr string", "--data-dir string", "--advertise-url string", "--cert-file string", "--endpoints strings", "ends after a week", "--log-level string", "/metrics "} {
 		if status != exitOK || !strings.Contains(out, text) {
 			t.Errorf("%d, no %q in %q", status, text, out)
 		}
@@ -156,11 +163,26 @@ func TestDiscoveryEmbedded(t *testing.T) {
 	if body, err := io.ReadAll(waiting.Body); len(body) > 0 || err != nil {
 		t.Errorf("%q %v", body, err)
 	}
+	f.log = logging.Options{Level: "debug", Outputs: []string{filepath.Join(t.TempDir(), "log")}}
 	end = serving(t, f)
 	if body := fetch(t, http.DefaultClient, "GET", url, ""); !strings.Contains(body, "m0=http://10.0.0.1:2380") {
 		t.Error(body)
 	}
+	wantSeries(t, fetch(t, http.DefaultClient, "GET", "http://"+f.listen+"/metrics", ""))
 	end()
+	if log, err := os.ReadFile(f.log.Outputs[0]); err != nil || !strings.Contains(string(log), `"msg":"answered a request","request":"read","code":200`) || strings.Contains(string(log), filepath.Base(url)) {
+		t.Errorf("%s, %v", log, err)
+	}
+}
+
+// wantSeries looks for the service's own metrics, and those of the process.
+func wantSeries(t *testing.T, body string) {
+	t.Helper()
+	for _, name := range []string{"keelson_discovery_tokens_created_total", "go_goroutines", "process_start_time_seconds"} {
+		if !strings.Contains(body, "\n"+name+" ") {
+			t.Errorf("no %s in %s", name, body)
+		}
+	}
 }
 
 // The directory of a member of some cluster is left as it is.
@@ -194,9 +216,14 @@ func TestDiscoveryHTTPS(t *testing.T) {
 	roots.AppendCertsFromPEM(text)
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer c.CloseIdleConnections()
-	end := serving(t, discoveryFlags{listen: address, dir: filepath.Join(dir, "tokens"), cert: cert, key: key, advertise: "https://discovery.example/"})
+	apart := "https://" + freePorts(t, 1)[0]
+	end := serving(t, discoveryFlags{listen: address, metrics: apart, dir: filepath.Join(dir, "tokens"), cert: cert, key: key, advertise: "https://discovery.example/"})
 	if url := fetch(t, c, "GET", "https://"+address+"/new", ""); len(url) != len("https://discovery.example/")+32 || !strings.HasPrefix(url, "https://discovery.example/") {
 		t.Error(url)
+	}
+	wantSeries(t, fetch(t, c, "GET", apart+"/metrics", ""))
+	if resp, err := c.Get("https://" + address + "/metrics"); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("strangers see metrics: %v, %v", resp, err)
 	}
 	end()
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"go.uber.org/zap"
 
 	"keelson/internal/discovery/dnssrv"
-	"keelson/internal/kit/listen"
 	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
 	"keelson/internal/proxy/grpcproxy"
@@ -73,7 +70,11 @@ func runGRPCProxy(ctx context.Context, f *proxyFlags) error {
 	defer func() { _ = done() }() // there is nowhere left to tell
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ports, err := f.open(ctx, log)
+	secrets, err := f.secrets(log)
+	if err != nil {
+		return err
+	}
+	ports, err := openPair(ctx, f.listen, f.metrics, secrets)
 	if err != nil {
 		return err
 	}
@@ -93,91 +94,32 @@ func runGRPCProxy(ctx context.Context, f *proxyFlags) error {
 		return errEarlySignal
 	}
 	log.Info("ready to proxy client requests", zap.Stringer("address", ports.client.Addr()), zap.Strings("endpoints", u.Endpoints()))
-	return ports.serve(ctx, s, log)
+	return serveProxy(ctx, ports, s, log)
 }
 
-// proxyPorts are the sockets of a proxy, open before it calls anybody.
-type proxyPorts struct {
-	client, metrics net.Listener // metrics is nil where it is not asked for
-	secrets         *tlsconf.Material
-	metricsTLS      bool
-}
-
-func (f *proxyFlags) open(ctx context.Context, log *zap.Logger) (*proxyPorts, error) {
-	secrets, err := f.secrets(log)
-	if err != nil {
-		return nil, err
-	}
-	p := &proxyPorts{secrets: secrets}
-	if p.client, err = (&net.ListenConfig{KeepAlive: proxyKeepAlive}).Listen(ctx, "tcp", f.listen); err != nil {
-		return nil, fmt.Errorf("listen on --listen-addr=%s: %w", f.listen, err)
-	}
-	if f.metrics == "" {
-		return p, nil
-	}
-	at, err := url.Parse(f.metrics)
-	if err == nil {
-		p.metricsTLS = at.Scheme == "https" || at.Scheme == "unixs"
-		p.metrics, err = listen.Open(ctx, at, listen.Options{})
-	}
-	if err != nil {
-		p.client.Close()
-		return nil, fmt.Errorf("--metrics-addr=%s: %w", f.metrics, err)
-	}
-	return p, nil
-}
-
-func (p *proxyPorts) close() {
-	_ = p.client.Close() // closing twice does no harm
+// serveProxy serves until ctx ends or a port fails, and joins.
+func serveProxy(ctx context.Context, p *portPair, s *grpcproxy.Server, log *zap.Logger) error {
+	client := p.shaken(p.client, p.secrets != nil, "proxy", log, http2, http1)
+	p.keep(p.client.Addr(), func() error { return s.Serve(client) })
 	if p.metrics != nil {
-		_ = p.metrics.Close()
-	}
-}
-
-// serve serves until ctx ends or a port fails, and joins.
-func (p *proxyPorts) serve(ctx context.Context, s *grpcproxy.Server, log *zap.Logger) error {
-	var (
-		running sync.WaitGroup
-		secured []net.Listener
-		failed  = make(chan error, 4) // one for each goroutine
-	)
-	keep := func(at net.Addr, serve func() error) {
-		running.Go(func() {
-			if err := serve(); err != nil {
-				failed <- portError(at, err)
-			}
-		})
-	}
-	shaken := func(l net.Listener, secure bool) net.Listener {
-		if !secure {
-			return l
-		}
-		x := listen.NewSecure(l, listen.SecureOptions{Config: p.secrets.Server(false, http2, http1), Refused: rejected(log, "proxy"), Logger: log})
-		keep(l.Addr(), x.Serve)
-		secured = append(secured, x)
-		return x
-	}
-	client := shaken(p.client, p.secrets != nil)
-	keep(p.client.Addr(), func() error { return s.Serve(client) })
-	if p.metrics != nil {
-		metrics := shaken(p.metrics, p.metricsTLS)
-		keep(p.metrics.Addr(), func() error { return s.ServeHTTP(metrics) })
+		metrics := p.shaken(p.metrics, p.metricsTLS, "proxy", log, http2, http1)
+		p.keep(p.metrics.Addr(), func() error { return s.ServeHTTP(metrics) })
 	}
 	notify(daemon.SdNotifyReady, log)
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err = <-p.failed:
 	}
 	notify(daemon.SdNotifyStopping, log)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
-	for _, l := range secured {
+	for _, l := range p.secured {
 		_ = l.Close()
 	}
 	s.Close(drain)
 	p.close()
-	running.Wait()
+	p.running.Wait()
 	return err
 }
 

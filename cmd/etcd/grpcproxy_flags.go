@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -151,24 +150,10 @@ func (f *proxyFlags) check() error {
 	case f.maxSend <= 0 || f.maxRecv <= 0 || f.maxSend > math.MaxInt32 || f.maxRecv > math.MaxInt32:
 		return fmt.Errorf("--max-send-bytes=%d and --max-recv-bytes=%d: give numbers from 1 to %d", f.maxSend, f.maxRecv, math.MaxInt32)
 	}
-	if err := f.checkMetrics(); err != nil {
+	if err := checkMetricsAddr(f.metrics, f.certFile != "" || f.autoTLS); err != nil {
 		return err
 	}
 	return f.checkTLS()
-}
-
-func (f *proxyFlags) checkMetrics() error {
-	if f.metrics == "" {
-		return nil
-	}
-	u, err := url.Parse(f.metrics)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" {
-		return fmt.Errorf("--metrics-addr=%s: give http://HOST:PORT or https://HOST:PORT", f.metrics)
-	}
-	if u.Scheme == "https" && f.certFile == "" && !f.autoTLS {
-		return fmt.Errorf("--metrics-addr=%s: https needs --cert-file and --key-file, or --auto-tls", f.metrics)
-	}
-	return nil
 }
 
 func (f *proxyFlags) checkTLS() (err error) {

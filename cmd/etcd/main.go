@@ -5,7 +5,7 @@
 //	run.go      the member's life: build, start, serve, stop
 //	commands.go what else the program does; gateway.go is a proxy, discovery.go a service for new clusters
 //	discover.go how a member finds the others before its first start
-//	ports.go    sockets and the servers on them
+//	ports.go    sockets and the servers on them; portpair.go has those of what is no member
 //	tls.go      certificates for ports and calls
 //	metrics.go  what /metrics shows
 //	disk.go     the disk; disk_faulty.go is one that fails on demand, for tests

@@ -23,6 +23,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 
@@ -63,13 +64,17 @@ type Options struct {
 	Prefix    v2tree.Prefix
 	// TokensMax is about how many tokens there may be at once: more, once clusters are smaller than eight keys.
 	TokensMax int
-	// Rate is how many requests a second one address may send; GET /new counts as RateDefault of them.
+	// Rate is how many requests a second one address may send; GET /new and /metrics count as RateDefault of them.
 	Rate float64
 	// Proxies are the addresses that are believed when they say for whom they ask.
 	Proxies []netip.Prefix
 	Timeout time.Duration
 	Clock   clock.Clock
 	Logger  *zap.Logger
+	// Registry is what /metrics shows, and takes the service's own metrics; nil for those alone.
+	Registry *prometheus.Registry
+	// MetricsApart keeps /metrics from those who ask for tokens: Monitoring alone serves it.
+	MetricsApart bool
 }
 
 // Service serves tokens. Its goroutines begin with New and end with Close.
@@ -78,12 +83,23 @@ type Service struct {
 	tokens  *tokens
 	limits  *limits
 	waits   *waits
+	metrics *metrics
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
 // New makes the service and starts to follow its tokens.
 func New(store Store, o Options) *Service {
+	s := build(store, o)
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() { s.follow(ctx) })
+	s.running.Go(func() { s.tokens.sweepOften(ctx) })
+	return s
+}
+
+// build makes a service that follows nothing yet.
+func build(store Store, o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
 	}
@@ -99,12 +115,11 @@ func New(store Store, o Options) *Service {
 	if o.Timeout == 0 {
 		o.Timeout = timeoutDefault
 	}
-	s := &Service{o: o, tokens: newTokens(store, o), limits: newLimits(o), waits: newWaits()}
-	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	s.running.Go(func() { s.follow(ctx) })
-	s.running.Go(func() { s.tokens.sweepOften(ctx) })
-	return s
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	m := newMetrics(o.Registry, keysForNew*o.TokensMax)
+	return &Service{o: o, tokens: newTokens(store, o, m.keys), limits: newLimits(o), waits: newWaits(m.waits), metrics: m}
 }
 
 // Close ends every waiting request and the goroutines, and joins those.
@@ -116,11 +131,19 @@ func (s *Service) Close() {
 
 // ServeHTTP serves everything. There is no mux: that would send a request for a path that is not clean on to another one.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := s.o.Clock.Now()
+	r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax) // it wants to see w itself
+	a := &answered{w, http.StatusOK}
+	s.serve(a, r)
+	s.note(r, a.status, s.o.Clock.Now().Sub(begun))
+}
+
+func (s *Service) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	cost := 1
-	if r.URL.Path == newPath {
+	if r.URL.Path == newPath || r.URL.Path == metricsPath {
 		cost = newCost
 	}
 	from := s.limits.address(r)
@@ -128,14 +151,18 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.tooMany(w, r)
 		return
 	}
-	switch r.URL.Path {
-	case "/":
+	switch path := r.URL.Path; {
+	case path == "/":
 		s.page(w, r)
-	case newPath:
+	case path == newPath:
 		s.newToken(w, r)
-	case "/health":
+	case path == healthPath:
 		s.health(w, r)
-	case "/robots.txt":
+	case path == metricsPath && !s.o.MetricsApart:
+		if reads(w, r) {
+			s.metrics.handler.ServeHTTP(w, r)
+		}
+	case path == "/robots.txt":
 		plain(w, http.StatusOK, "User-agent: *\nDisallow: /\n")
 	default:
 		s.keys(w, r, from)

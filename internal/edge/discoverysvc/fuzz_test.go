@@ -109,7 +109,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		o := Options{Advertise: "http://x", Prefix: DefaultPrefix, TokensMax: 1, Rate: plenty, Timeout: patience, Clock: clock.System, Logger: zap.NewNop()}
 		w := &witness{t: t, allowed: "/_discovery/keys/" + someToken}
-		s := &Service{o: o, tokens: newTokens(Store{KV: w}, o), limits: newLimits(o), waits: newWaits()}
+		s := build(Store{KV: w}, o)
 		w.entries = s.tokens.birth(someToken, 3, 99).Success
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // nobody waits here

@@ -111,7 +111,6 @@ func (s *Service) get(w http.ResponseWriter, r *http.Request, q *question) {
 // put registers a member. Other than at etcd a member that is there can't be changed: whoever knows the token could put
 // another one in its place.
 func (s *Service) put(w http.ResponseWriter, r *http.Request, at place) {
-	r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
 	value, err := parseValue(r)
 	if err != nil {
 		s.refuse(w, err)
@@ -126,6 +125,7 @@ func (s *Service) put(w http.ResponseWriter, r *http.Request, at place) {
 		s.refuse(w, err)
 		return
 	}
+	s.metrics.registered.Inc()
 	s.answer(w, 0, ev)
 }
 
@@ -283,17 +283,24 @@ func (s *Service) refuse(w http.ResponseWriter, err error) {
 // retryAfter is the seconds after which one who was sent away may come again.
 const retryAfter = "5"
 
-// excuse is what strangers are told of an error that they can do nothing about. The log has the rest.
+// excuse is what strangers are told of an error that they can do nothing about, and counts it. The log has the rest.
 func (s *Service) excuse(err error) string {
+	refused := func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() }
 	switch {
+	case errors.Is(err, errOften):
+		refused(refusedRate)
+		return "too many requests from your address: try again later"
 	case errors.Is(err, errFull):
+		refused(refusedFull)
 		if s.tokens.seldom.Due("full") {
 			s.o.Logger.Warn("no more tokens are taken: --max-tokens bounds them, and they end after a week")
 		}
 		return "this service keeps as many tokens as it may: try again later"
 	case errors.Is(err, errBusy):
+		refused(refusedBusy)
 		return "too many requests are waiting: try again later"
 	}
+	refused(refusedUnavailable)
 	s.tokens.failed(err)
 	return "the cluster that keeps the tokens does not answer: try again later"
 }

@@ -1,6 +1,7 @@
 package discoverysvc
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -100,26 +101,30 @@ func network(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
+// errOften is returned to an address that asks more often than it may.
+var errOften = errors.New("discovery: too many requests from one address")
+
 // tooMany answers one who asks too often.
 func (s *Service) tooMany(w http.ResponseWriter, r *http.Request) {
 	if _, ok := parsePath(r.URL); ok {
-		s.refuse(w, errBusy)
+		s.refuse(w, errOften)
 		return
 	}
 	w.Header().Set("Retry-After", retryAfter)
-	plain(w, http.StatusTooManyRequests, "too many requests from your address: try again later\n")
+	plain(w, http.StatusTooManyRequests, s.excuse(errOften)+"\n")
 }
 
 // Limit bounds the connections of a listener, in all and from one address. One too many is closed at once, so that those that
 // are there go on.
 func (s *Service) Limit(l net.Listener) net.Listener {
-	return &limited{Listener: l, limits: s.limits, from: map[netip.Addr]int{}, max: connsMax}
+	return &limited{Listener: l, limits: s.limits, metrics: s.metrics, from: map[netip.Addr]int{}, max: connsMax}
 }
 
 type limited struct {
 	net.Listener
-	limits *limits
-	max    int
+	limits  *limits
+	metrics *metrics
+	max     int
 
 	mu    sync.Mutex // guards the rest
 	from  map[netip.Addr]int
@@ -137,6 +142,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		if l.enter(at, l.limits.ours(full)) {
 			return &limitedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(at) })}, nil
 		}
+		l.metrics.refused.WithLabelValues(refusedConnection).Inc()
 		_ = c.Close() // it was never served
 	}
 }
@@ -148,6 +154,7 @@ func (l *limited) enter(at netip.Addr, proxy bool) bool {
 		return false
 	}
 	l.count++
+	l.metrics.connected.Inc()
 	l.from[at]++
 	return true
 }
@@ -156,6 +163,7 @@ func (l *limited) leave(at netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count--
+	l.metrics.connected.Dec()
 	if l.from[at]--; l.from[at] == 0 {
 		delete(l.from, at)
 	}

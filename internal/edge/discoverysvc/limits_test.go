@@ -83,7 +83,7 @@ func (p *pipes) Accept() (net.Conn, error) {
 }
 
 func TestConnections(t *testing.T) {
-	s := &Service{limits: newLimits(Options{Rate: 1, Clock: clock.System, Proxies: prefixes("10.9.0.0/16")})}
+	s := build(Store{}, Options{Rate: 1, Clock: clock.System, Proxies: prefixes("10.9.0.0/16")})
 	from := &pipes{from: "10.0.0.1:1"}
 	l := s.Limit(from).(*limited)
 	var open []net.Conn

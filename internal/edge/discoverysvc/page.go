@@ -66,6 +66,7 @@ func (s *Service) newToken(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusServiceUnavailable, s.excuse(err)+"\n")
 		return
 	}
+	s.metrics.tokens.Inc()
 	plain(w, http.StatusOK, s.o.Advertise+"/"+token)
 }
 

@@ -12,6 +12,7 @@ const (
 	nameBytesMax = 64
 
 	newPath    = "/new"
+	healthPath = "/health"
 	configName = "_config"
 	sizePath   = "/_config/size"
 )

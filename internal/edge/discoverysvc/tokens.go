@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 
@@ -42,13 +43,14 @@ type tokens struct {
 	clock   clock.Clock
 	log     *zap.Logger
 	seldom  *logging.Seldom
+	keys    prometheus.Gauge
 	calls   chan struct{} // holds one for each call to the cluster
 }
 
-func newTokens(store Store, o Options) *tokens {
+func newTokens(store Store, o Options, keys prometheus.Gauge) *tokens {
 	return &tokens{
 		store: store, prefix: o.Prefix, max: o.TokensMax, timeout: o.Timeout, clock: o.Clock, log: o.Logger,
-		seldom: logging.NewSeldom(o.Clock), calls: make(chan struct{}, callsMax),
+		seldom: logging.NewSeldom(o.Clock), keys: keys, calls: make(chan struct{}, callsMax),
 	}
 }
 
@@ -204,6 +206,7 @@ func (t *tokens) count(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	t.keys.Set(float64(resp.Count))
 	return int(resp.Count), nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -28,6 +29,7 @@ const (
 // does no harm.
 type waits struct {
 	longest time.Duration // waitTime, but in tests
+	gauge   prometheus.Gauge
 
 	mu      sync.Mutex // guards the rest
 	tokens  map[string]map[*waiting]struct{}
@@ -40,8 +42,8 @@ type waits struct {
 // waiting is one of them.
 type waiting struct{ news chan struct{} }
 
-func newWaits() *waits {
-	return &waits{longest: waitTime, tokens: map[string]map[*waiting]struct{}{}, from: map[netip.Addr]int{}, stopped: make(chan struct{})}
+func newWaits(gauge prometheus.Gauge) *waits {
+	return &waits{longest: waitTime, gauge: gauge, tokens: map[string]map[*waiting]struct{}{}, from: map[netip.Addr]int{}, stopped: make(chan struct{})}
 }
 
 // join adds a request of an address; leave must be called at its end.
@@ -58,6 +60,7 @@ func (x *waits) join(token string, from netip.Addr) (w *waiting, leave func(), e
 	x.tokens[token][w] = struct{}{}
 	x.from[from]++
 	x.count++
+	x.gauge.Inc()
 	return w, func() { x.leave(token, from, w) }, nil
 }
 
@@ -65,6 +68,7 @@ func (x *waits) leave(token string, from netip.Addr, w *waiting) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.count--
+	x.gauge.Dec()
 	if x.from[from]--; x.from[from] == 0 {
 		delete(x.from, from)
 	}

@@ -14,6 +14,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"keelson/internal/kit/clock"
 )
 
 // waiter is a request that waits: the headers that it got at once, and the answer.
@@ -150,7 +152,7 @@ func TestWaitTime(t *testing.T) {
 }
 
 func TestWaitBounds(t *testing.T) {
-	x := newWaits()
+	x := build(Store{}, Options{Clock: clock.System}).waits
 	from := netip.MustParseAddr("10.0.0.1")
 	var leave []func()
 	for i := range waitsAddressMax {
