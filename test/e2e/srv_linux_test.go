@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -157,4 +158,116 @@ func TestDiscoverySRVSecure(t *testing.T) {
 	if o := all[0].TryCtl(append(client, "get", "a")...); o.Status == 0 {
 		t.Errorf("endpoints that another authority vouches for were taken: %+v", o)
 	}
+}
+
+// front makes a proxy or a gateway on the first host, which knows the domain alone.
+func (d *domain) front(t *testing.T, program string, flags ...string) *process.Member {
+	t.Helper()
+	f := process.Single(t, keelson, "")
+	f.Bare, f.Place, f.ClientAddr = true, &d.hosts[0].Place, d.hosts[0].Addr+":23790"
+	f.Flags = append([]string{program, "start", "--discovery-srv=example.com", "--listen-addr=" + f.ClientAddr}, flags...)
+	return f
+}
+
+// guarded is a domain whose members ask clients for certificates, and show their own: the third one's does not carry the domain.
+type guarded struct {
+	*domain
+	roots, others string // files of the members' authority, and of another one
+	ca            *authority.Authority
+	own           authority.Pair // what members let in
+}
+
+func newGuarded(t *testing.T) *guarded {
+	t.Helper()
+	g := &guarded{domain: newDomain(t), ca: authority.New(t, "srv")}
+	g.addresses()
+	g.services("etcd-server", 2380)
+	dir := t.TempDir()
+	g.roots, g.others = filepath.Join(dir, "ca"), filepath.Join(dir, "others")
+	authority.Bundle(t, g.roots, g.ca)
+	authority.Bundle(t, g.others, authority.New(t, "another"))
+	g.own = g.ca.Local(dir, "own", func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{"proxy"}} })
+	all := g.members(t, "http", func(i int) []string {
+		pair := g.ca.Local(dir, infra(i), func(c *x509.Certificate) {
+			c.IPAddresses = []net.IP{net.ParseIP(g.hosts[0].Addr)} // the gateway's, whose clients look for it
+			if c.DNSNames = []string{infra(i)}; i < 2 {
+				c.DNSNames = append(c.DNSNames, "example.com")
+			}
+		})
+		return []string{
+			"--cert-file=" + pair.CertFile, "--key-file=" + pair.KeyFile, "--trusted-ca-file=" + g.roots, "--client-cert-auth",
+			fmt.Sprintf("--listen-client-urls=http://%s:2379,https://%[1]s:2378", g.hosts[i].Addr),
+		}
+	})
+	for _, m := range all {
+		m.Start()
+	}
+	together(t, all)
+	return g
+}
+
+// front makes a proxy or a gateway on the first host, which knows the domain alone.
+func (g *guarded) front(t *testing.T, program string, flags ...string) *process.Member {
+	t.Helper()
+	f := process.Single(t, keelson, "")
+	f.Bare, f.Place, f.ClientAddr = true, &g.hosts[0].Place, g.hosts[0].Addr+":23790"
+	f.Flags = append([]string{program, "start", "--discovery-srv=example.com", "--listen-addr=" + f.ClientAddr}, flags...)
+	return f
+}
+
+// stopped stops a front and looks which endpoints it took: the third host's only where they are asked for.
+func (g *guarded) stopped(t *testing.T, f *process.Member, endpoints ...string) {
+	t.Helper()
+	f.Stop()
+	_, line, _ := strings.Cut(f.Log(), "ready to proxy client requests")
+	line, _, _ = strings.Cut(line, "\n")
+	for _, e := range endpoints {
+		if !strings.Contains(line, `"`+e+`"`) {
+			t.Errorf("no %s in %s", e, line)
+		}
+	}
+	if strings.Contains(line, infra(2)) != strings.Contains(strings.Join(endpoints, " "), infra(2)) {
+		t.Errorf("%s", line)
+	}
+}
+
+// A proxy and a gateway take, of what a domain names for clients, those that prove to be the domain's, or, to authorities that
+// were named, the host that the record names; they end where nobody proves it, unless they are told not to ask.
+func TestDiscoverySRVFront(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	refused := func(authorities string, want ...string) {
+		t.Helper()
+		for program, flag := range map[string]string{"gateway": "--trusted-ca-file=", "grpc-proxy": "--cacert="} {
+			log := g.front(t, program, flag+authorities).Refused()
+			for _, text := range want {
+				if !strings.Contains(log, text) {
+					t.Errorf("%s: no %q in %s", program, text, log)
+				}
+			}
+		}
+	}
+	refused(g.roots, "look up _etcd-client-ssl._tcp.example.com")
+	g.services("etcd-client", 2379)
+	refused(g.roots, "http://"+infra(0)+":2379 is not trusted", "without TLS", "--insecure-discovery takes them as they are")
+	g.services("etcd-client-ssl", 2378)
+	refused(g.others, "https://"+infra(0)+":2378 is not trusted", "unknown authority")
+
+	shown := []string{"--cert=" + g.own.CertFile, "--key=" + g.own.KeyFile}
+	proxy := g.front(t, "grpc-proxy", append([]string{"--cacert=" + g.roots}, shown...)...).Serve()
+	proxy.Ctl("put", "a", "b")
+	g.stopped(t, proxy, "https://"+infra(0)+":2378", "https://"+infra(1)+":2378", "https://"+infra(2)+":2378")
+	system := g.front(t, "grpc-proxy", shown...) // by the system's authorities, for the check and for calls
+	system.Env = []string{"SSL_CERT_FILE=" + g.roots}
+	if out := system.Serve().Ctl("get", "a", "--print-value-only"); out != "b\n" {
+		t.Errorf("a proxy by the system's authorities reads %q", out)
+	}
+	g.stopped(t, system, "https://"+infra(0)+":2378", "https://"+infra(1)+":2378")
+	gateway := g.front(t, "gateway", "--trusted-ca-file="+g.roots)
+	gateway.TLS = authority.Client(&g.own, g.ca)
+	if out := gateway.Serve().Ctl(append(shown, "--cacert="+g.roots, "get", "a", "--print-value-only")...); out != "b\n" {
+		t.Errorf("a client of the gateway reads %q", out)
+	}
+	g.stopped(t, gateway, infra(0)+":2378", infra(1)+":2378", infra(2)+":2378")
+	g.stopped(t, g.front(t, "gateway", "--insecure-discovery").Serve(), infra(2)+":2378", infra(2)+":2379")
 }
