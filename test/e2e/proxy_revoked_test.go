@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"keelson/test/authority"
+	"keelson/test/process"
+)
+
+// A proxy refuses what its own list of revoked certificates names, for gRPC and HTTP, from the moment that the list says so, and a
+// list that can't be read ends its start.
+func TestProxyRevoked(t *testing.T) {
+	t.Parallel()
+	plainOnly(t, "the members have no part in it")
+	m := process.Single(t, keelson, "").Serve()
+	c := &mutual{dir: t.TempDir(), ca: authority.New(t, "clients")}
+	c.member, c.client = c.ca.Local(c.dir, "proxy"), c.ca.Local(c.dir, "good")
+	bad := c.ca.Local(c.dir, "bad")
+	authority.Bundle(t, c.at("ca"), c.ca)
+	flags := []string{
+		"--cert-file=" + c.member.CertFile, "--key-file=" + c.member.KeyFile, "--trusted-ca-file=" + c.at("ca"), "--client-crl-file=" + c.at("crl"),
+	}
+	p := proxied(t, []*process.Member{m}, flags...)
+	if status := p.WaitExit(); status != 1 || !strings.Contains(p.Log(), "--client-crl-file") || !strings.Contains(p.Log(), c.at("crl")) {
+		t.Errorf("without its list the proxy ends with %d and %s", status, p.Log())
+	}
+	c.ca.Revoke(c.at("crl"))
+	p = proxied(t, []*process.Member{m}, flags...)
+	p.TLS = authority.Client(&c.client, c.ca)
+	p.WaitHealthy()
+	if err := getBy(t, p, authority.Client(&bad, c.ca)); err != nil {
+		t.Fatalf("a certificate that is not revoked yet: %v", err)
+	}
+	c.ca.Revoke(c.at("crl"), bad)
+	if err := getBy(t, p, authority.Client(&bad, c.ca)); err == nil {
+		t.Error("a revoked certificate is served")
+	}
+	h := http.Client{Transport: &http.Transport{TLSClientConfig: authority.Client(&bad, c.ca), DisableKeepAlives: true}, Timeout: process.Patience}
+	if r, err := h.Get(p.ClientURL() + "/health"); err == nil {
+		r.Body.Close()
+		t.Errorf("a revoked certificate is served by HTTP: %s", r.Status)
+	}
+	if err := getBy(t, p, p.TLS); err != nil {
+		t.Errorf("the other one is not served any more: %v", err)
+	}
+	if want := fmt.Sprintf("certificate serial %x revoked", bad.Leaf.SerialNumber.Bytes()); !strings.Contains(p.Log(), want) {
+		t.Errorf("the log does not say %q", want)
+	}
+}
