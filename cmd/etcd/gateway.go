@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +36,9 @@ gateway, and the members' certificates have to name the gateway's host. An endpo
 
 With --discovery-srv the endpoints are those of the domain's SRV records (_etcd-client-ssl._tcp and _etcd-client._tcp), with
 their priorities and weights, looked up again each --retry-delay.`
+
+// lookUpTime bounds looking endpoints' addresses up at the start.
+const lookUpTime = 5 * time.Second
 
 // portDefault is the client port of an endpoint that names none.
 const portDefault = "2379"
@@ -82,6 +87,10 @@ func runGateway(ctx context.Context, f *gatewayFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := apart(ctx, l.Addr(), o.Endpoints); err != nil {
+		l.Close()
+		return err
+	}
 	g := tcpgateway.New(l, o)
 	context.AfterFunc(ctx, func() { _ = g.Close() }) // Serve tells how it ended
 	log.Info("ready to proxy client requests", zap.Stringer("address", l.Addr()), zap.Strings("endpoints", addresses(o.Endpoints)))
@@ -114,6 +123,39 @@ func (f *gatewayFlags) options(ctx context.Context) (tcpgateway.Options, error) 
 	o.Resolve = func(ctx context.Context) ([]tcpgateway.Endpoint, error) { return f.lookUp(ctx, authorities) }
 	o.Endpoints, err = o.Resolve(ctx)
 	return o, err
+}
+
+// apart refuses endpoints that are where the gateway itself listens: it would call itself for ever. What can't be looked up now
+// is left to the gateway, which passes over it.
+func apart(ctx context.Context, at net.Addr, endpoints []tcpgateway.Endpoint) error {
+	own, ok := at.(*net.TCPAddr)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	for _, e := range endpoints {
+		host, port, err := net.SplitHostPort(e.Address)
+		if err != nil || port != strconv.Itoa(own.Port) {
+			continue
+		}
+		found, _ := net.DefaultResolver.LookupIPAddr(ctx, host)
+		for _, x := range found {
+			if own.IP.Equal(x.IP) || own.IP.IsUnspecified() && isLocal(x.IP) {
+				return fmt.Errorf("%s (%s) is the gateway's own address: it would pass connections on to itself; give members alone", e.Address, x.IP)
+			}
+		}
+	}
+	return nil
+}
+
+// isLocal tells whether an address is one of this machine's.
+func isLocal(ip net.IP) bool {
+	all, _ := net.InterfaceAddrs()
+	return ip.IsLoopback() || slices.ContainsFunc(all, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
 }
 
 // gatewayAddress reads one of --endpoints.
