@@ -62,11 +62,14 @@ bin/peers/%/etcd: test/peers/%/go.mod
 	cd test/peers/$* && $(GO) build -o $(CURDIR)/$(@D)/etcd go.etcd.io/etcd/server/v3
 
 # Real processes for longer: a kill every second under 64 writers for a minute, each member of a cluster replaced under load,
-# a leader off its network, noise on the ports, 2,000 watchers and leases through a proxy. Then all of test/e2e with mutual TLS and users.
+# a leader off its network, noise on the ports, 2,000 watchers and leases through a proxy. Then all of test/e2e with mutual TLS and
+# users, and what it has of keys, watches, leases, locks and elections with every client behind a gRPC proxy.
 e2e: build
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_LONG=1 KEELSON_KILLS=60 $(GO) test -count=1 -timeout 10m \
 		-run 'TestKillsUnderLoad|TestReplace|TestLeaderCutOff|TestNoise|TestGateway|TestProxyCrowd|TestProxyKeepsLeasesAlive' -v ./test/e2e
 	KEELSON_BIN=$(CURDIR)/bin KEELSON_TLS=1 $(GO) test -count=1 -timeout 20m ./test/e2e
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_PROXY=1 $(GO) test -count=1 -timeout 5m \
+		-run '^Test(Three|LeaderGoes|KillKeeps|KillsUnder|KillWhileCompacting|TwoOfFive|MajorityLost|NoSpace|SmallerQuota|AutoCompaction|Watch|Lock|Elect|Lease|Mirror$$)' ./test/e2e
 
 # Ten minutes of watchers through a proxy.
 soak: build

@@ -42,7 +42,7 @@ func leader(t *testing.T, all []*process.Member) int {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			s, err := m.Client().Status(ctx, m.ClientAddr)
+			s, err := process.Itself(m).Client().Status(ctx, m.ClientAddr)
 			cancel()
 			if err == nil && s.Leader == s.Header.MemberId {
 				found = i
@@ -79,7 +79,7 @@ func hashOf(t *testing.T, m *process.Member, rev int64) (*pb.HashKVResponse, err
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	c := m.Client()
+	c := process.Itself(m).Client()
 	defer c.Close()
 	r, err := c.HashKV(ctx, m.ClientAddr, rev)
 	return (*pb.HashKVResponse)(r), err

@@ -20,35 +20,6 @@ import (
 	"keelson/test/process"
 )
 
-// proxied starts a gRPC proxy in front of members, which its ClientAddr stands for from then on.
-func proxied(t *testing.T, members []*process.Member, flags ...string) *process.Member {
-	t.Helper()
-	p := process.Single(t, keelson, "")
-	p.Bare = true
-	var endpoints []string
-	for _, m := range members {
-		endpoints = append(endpoints, m.ClientURL())
-	}
-	p.Flags = append([]string{
-		"grpc-proxy", "start", "--listen-addr=" + p.ClientAddr, "--advertise-client-url=" + p.ClientAddr,
-		"--endpoints=" + strings.Join(endpoints, ","), "--data-dir=" + p.Dir,
-	}, flags...)
-	p.Start()
-	return p
-}
-
-// answering waits until a proxy without TLS answers for its cluster.
-func answering(t *testing.T, p *process.Member) {
-	t.Helper()
-	process.Until(t, "the proxy answers for the cluster", func() error {
-		text, err := p.HTTP("/health")
-		if err == nil && !strings.Contains(text, `"health":"true"`) {
-			err = errors.New(text)
-		}
-		return err
-	})
-}
-
 // Every command of docs/grpc-proxy.md works, in the order of the page.
 func TestProxyPage(t *testing.T) {
 	t.Parallel()
@@ -65,8 +36,7 @@ func TestProxyPassesOn(t *testing.T) {
 	plainOnly(t, "TestProxyTLS has certificates, TestProxyUsers has users")
 	t.Parallel()
 	m := process.Single(t, keelson, "").Serve()
-	p := proxied(t, []*process.Member{m}, "--namespace=ns/")
-	answering(t, p)
+	p := process.Proxy(t, []*process.Member{m}, "--namespace=ns/")
 	p.Ctl("put", "a", "1")
 	p.Ctl("put", "b", "2")
 	for _, c := range []struct{ args, want string }{
@@ -109,8 +79,7 @@ func TestProxyLimits(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")
 	t.Parallel()
 	m := process.Single(t, keelson, "").Serve()
-	p := proxied(t, []*process.Member{m}, "--max-send-bytes=3000", "--max-recv-bytes=2000")
-	answering(t, p)
+	p := process.Proxy(t, []*process.Member{m}, "--max-send-bytes=3000", "--max-recv-bytes=2000")
 	c := p.Client()
 	if _, err := c.Put(t.Context(), "small", strings.Repeat("x", 1000)); err != nil {
 		t.Error(err)
@@ -135,9 +104,7 @@ func TestProxyLeasing(t *testing.T) {
 	t.Parallel()
 	all := three(t)
 	flags := []string{"--experimental-leasing-prefix=leases/", "--experimental-serializable-ordering"}
-	one, other := proxied(t, all, flags...), proxied(t, all, flags...)
-	answering(t, one)
-	answering(t, other)
+	one, other := process.Proxy(t, all, flags...), process.Proxy(t, all, flags...)
 	a, b := one.Client(), other.Client()
 	for i := range 20 {
 		want := fmt.Sprint(i)
@@ -158,10 +125,7 @@ func TestProxyKills(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")
 	t.Parallel()
 	all := three(t)
-	proxies := []*process.Member{proxied(t, all), proxied(t, all)}
-	for _, p := range proxies {
-		answering(t, p)
-	}
+	proxies := []*process.Member{process.Proxy(t, all), process.Proxy(t, all)}
 	writers := &crowd{acked: make([]int, 16)}
 	writers.start(t, proxies)
 	tick := time.NewTicker(killInterval)
@@ -191,8 +155,7 @@ func TestProxyHidesFailure(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")
 	t.Parallel()
 	all := three(t)
-	p := proxied(t, all)
-	answering(t, p)
+	p := process.Proxy(t, all)
 	c := p.Client()
 	follower := all[(leader(t, all)+1)%3]
 	for i := range 200 {
@@ -208,34 +171,13 @@ func TestProxyHidesFailure(t *testing.T) {
 	}
 }
 
-// Leases outlive leaders behind a proxy as they do before a member.
-func TestProxyLeaseOverLeaders(t *testing.T) {
-	plainOnly(t, "a proxy has a user's certificate for nobody")
-	t.Parallel()
-	all := three(t)
-	p := proxied(t, all)
-	answering(t, p)
-	leaseOverLeaders(t, all, p.Client())
-}
-
-// A proxy before one member tells of a lost majority as that member does.
-func TestProxyMajorityLost(t *testing.T) {
-	plainOnly(t, "a proxy has a user's certificate for nobody")
-	t.Parallel()
-	all := three(t)
-	p := proxied(t, all[:1])
-	answering(t, p)
-	majorityLost(t, all, p.Client())
-}
-
 // An event is seen once and in its place by a watcher behind a proxy, whatever dies meanwhile.
 func TestProxyWatch(t *testing.T) {
 	plainOnly(t, "a proxy has a user's certificate for nobody")
 	t.Parallel()
 	const events = 60
 	all := three(t)
-	p := proxied(t, all)
-	answering(t, p)
+	p := process.Proxy(t, all)
 	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
 	defer cancel()
 	first, err := all[0].Client().Put(ctx, "w/", "first")
@@ -283,8 +225,7 @@ func TestProxyUsers(t *testing.T) {
 	plainOnly(t, "it has users of its own")
 	t.Parallel()
 	m := process.Single(t, keelson, "", "--bcrypt-cost=4").Serve()
-	p := proxied(t, []*process.Member{m}, "--resolver-prefix=___p", "--resolver-ttl=60")
-	answering(t, p)
+	p := process.Proxy(t, []*process.Member{m}, "--resolver-prefix=___p", "--resolver-ttl=60")
 	for _, line := range []string{
 		"put a secret", "put b other", "role add ra", "role add rb", "role grant-permission ra readwrite a", "role grant-permission rb readwrite b",
 		"user add root:r", "user grant-role root root", "user add alice:a", "user grant-role alice ra", "user add bob:b", "user grant-role bob rb", "auth enable",
@@ -343,7 +284,7 @@ func TestProxyTLS(t *testing.T) {
 	t.Parallel()
 	c := threeMutual(t)
 	own := c.ca.Local(c.dir, "proxy", func(x *x509.Certificate) { x.Subject = pkix.Name{Organization: []string{"proxy"}} })
-	p := proxied(t, c.all, "--cert="+own.CertFile, "--key="+own.KeyFile, "--cacert="+c.at("ca"),
+	p := process.Proxy(t, c.all, "--cert="+own.CertFile, "--key="+own.KeyFile, "--cacert="+c.at("ca"),
 		"--cert-file="+own.CertFile, "--key-file="+own.KeyFile, "--trusted-ca-file="+c.at("ca"))
 	p.TLS = authority.Client(&c.client, c.ca)
 	client := p.Client()

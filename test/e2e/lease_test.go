@@ -32,12 +32,7 @@ func remaining(t *testing.T, c *clientv3.Client, id clientv3.LeaseID) int64 {
 func TestLeaseOverLeaders(t *testing.T) {
 	t.Parallel()
 	all := three(t)
-	leaseOverLeaders(t, all, process.Dial(t, all...))
-}
-
-// leaseOverLeaders has c hold a lease while leaders of all come and go.
-func leaseOverLeaders(t *testing.T, all []*process.Member, c *clientv3.Client) {
-	t.Helper()
+	c := process.Dial(t, all...)
 	const ttl = 4
 	l, err := c.Grant(t.Context(), ttl)
 	if err != nil {
@@ -96,12 +91,7 @@ func leaseOverLeaders(t *testing.T, all []*process.Member, c *clientv3.Client) {
 func TestMajorityLost(t *testing.T) {
 	t.Parallel()
 	all := three(t)
-	majorityLost(t, all, all[0].Client())
-}
-
-// majorityLost has c use all while the majority of it is gone. The first of all stays.
-func majorityLost(t *testing.T, all []*process.Member, c *clientv3.Client) {
-	t.Helper()
+	c := all[0].Client()
 	if _, err := c.Put(t.Context(), "k", "before"); err != nil {
 		t.Fatal(err)
 	}

@@ -163,6 +163,7 @@ func peerSeeds(t *testing.T, clusterID string) [][]byte {
 // Noise of all kinds on the client port and the peer port for a while: the member serves on, and its memory is as before.
 // KEELSON_SEED replays one seed; the order of connections is the machine's all the same.
 func TestNoise(t *testing.T) {
+	membersOnly(t, "a proxy tells no cluster ID with the member list")
 	t.Parallel()
 	seed := rand.Uint64()
 	if v := os.Getenv("KEELSON_SEED"); v != "" {

@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,22 +52,6 @@ func (o *onlooker) watch(ch clientv3.WatchChan) error {
 	return nil
 }
 
-// proxyBefore starts a gRPC proxy in front of members.
-func proxyBefore(t *testing.T, members []*process.Member, flags ...string) *process.Member {
-	t.Helper()
-	var addresses []string
-	for _, m := range members {
-		addresses = append(addresses, m.ClientAddr)
-	}
-	p := process.Single(t, keelson, "")
-	p.Bare = true
-	p.Flags = append([]string{"grpc-proxy", "start", "--listen-addr=" + p.ClientAddr, "--advertise-client-url=" + p.ClientAddr,
-		"--endpoints=" + strings.Join(addresses, ","), "--data-dir=" + t.TempDir()}, flags...)
-	p.Start()
-	p.WaitHealthy()
-	return p
-}
-
 // sum adds up a metric of members.
 func sum(members []*process.Member, name string) (n float64) {
 	for _, m := range members {
@@ -94,7 +77,7 @@ func TestProxyCrowd(t *testing.T) {
 	}
 	all := three(t)
 	before := sum(all, "etcd_debugging_mvcc_watcher_total")
-	p := proxyBefore(t, all)
+	p := process.Proxy(t, all)
 	direct := process.Dial(t, all...)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -239,7 +222,7 @@ func TestProxyKeepsLeasesAlive(t *testing.T) {
 	m := process.Single(t, keelson, "").Serve()
 	const streams = `grpc_server_started_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}`
 	before := m.Metric(streams)
-	p := proxyBefore(t, []*process.Member{m})
+	p := process.Proxy(t, []*process.Member{m})
 	var all sync.WaitGroup
 	for range clients {
 		c := p.Client()

@@ -19,6 +19,7 @@ const replaceRate = 500
 // Each of three members is replaced, one by one, under load: removed, added again, and started with an empty directory at
 // the addresses of the old one, as a script with etcdctl does. No acknowledged write is lost and all hold the same.
 func TestReplaceMembers(t *testing.T) {
+	membersOnly(t, "a proxy lists itself, and knows no member that joins")
 	long(t)
 	t.Parallel()
 	replaceAll(t, func(_ *clientv3.Client, old, other *process.Member) *process.Member {
@@ -35,6 +36,7 @@ func TestReplaceMembers(t *testing.T) {
 // The same through learners: added without a vote, promoted once it has caught up, and the old member removed then. At no
 // time are there fewer than three voters. The client asks the cluster for its new endpoints.
 func TestReplaceThroughLearners(t *testing.T) {
+	membersOnly(t, "a proxy lists itself, and knows no member that joins")
 	long(t)
 	t.Parallel()
 	replaceAll(t, func(client *clientv3.Client, old, other *process.Member) *process.Member {

@@ -78,6 +78,7 @@ type birth struct {
 	initial string // who founds the cluster
 	secure  bool   // members call each other with TLS
 	certs   certs
+	proxies *proxies // nil: clients talk to the members
 }
 
 // Place is somewhere to run a program: another network, another root directory.
@@ -127,12 +128,13 @@ func Cluster(t testing.TB, programs []Program, flags ...string) []*Member {
 	return all
 }
 
-// found makes members the founders of one cluster, with the certificates that the environment asks for.
+// found makes members the founders of one cluster, with the certificates and proxies that the environment asks for.
 func found(t testing.TB, all []*Member) {
 	t.Helper()
 	c, secure := issue(t)
+	p := front()
 	for _, m := range all {
-		m.birth.certs, m.birth.secure = c, secure
+		m.birth.certs, m.birth.secure, m.birth.proxies = c, secure, p
 	}
 	introduce(all)
 }
@@ -406,7 +408,7 @@ func (m *Member) ID() uint64 {
 	m.t.Helper()
 	var id uint64
 	Until(m.t, m.Name+" tells its ID", func() error {
-		c := m.Client()
+		c := Itself(m).Client()
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(m.t.Context(), time.Second)
 		defer cancel()
@@ -480,13 +482,13 @@ func (m *Member) Metric(name string) float64 {
 	return 0
 }
 
-// Client connects to the member alone, from where it runs; the connection ends with the test.
+// Client connects to the member alone, from where it runs, or to a proxy that knows it alone; the connection ends with the test.
 func (m *Member) Client() *clientv3.Client {
 	m.t.Helper()
 	return DialFrom(m.t, m.Place, m)
 }
 
-// Dial connects to several members; the connection ends with the test.
+// Dial connects to several members, or to a proxy that knows just these; the connection ends with the test.
 func Dial(t testing.TB, members ...*Member) *clientv3.Client {
 	t.Helper()
 	return DialFrom(t, nil, members...)
@@ -508,7 +510,7 @@ func DialFrom(t testing.TB, from *Place, members ...*Member) *clientv3.Client {
 			return from.Dial(ctx, "tcp", address)
 		})}
 	}
-	for _, m := range members {
+	for _, m := range doors(members...) {
 		cfg.Endpoints, cfg.TLS = append(cfg.Endpoints, m.ClientURL()), m.config()
 	}
 	c, err := clientv3.New(cfg)

@@ -74,9 +74,9 @@ func Tool(t testing.TB, path, input string, env []string, args ...string) Outcom
 	return Outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// CtlEnv tells etcdctl by its environment how to reach the member.
+// CtlEnv tells etcdctl by its environment how to reach the member, or the proxy before it.
 func (m *Member) CtlEnv() []string {
-	return append([]string{"ETCDCTL_ENDPOINTS=" + m.ClientURL()}, m.birth.certs.ctl...)
+	return append([]string{"ETCDCTL_ENDPOINTS=" + doors(m)[0].ClientURL()}, m.birth.certs.ctl...)
 }
 
 // TryCtl runs the etcdctl of the member's own program against it, where it runs, and gives how that ended.
