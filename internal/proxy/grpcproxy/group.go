@@ -50,12 +50,14 @@ func (s *Watch) attach(m *member, now int64) attached {
 		if !ok {
 			return settled
 		}
+		from := max(start-1, 1)
 		if now > 0 {
 			start = min(start, now+1)
+			from = min(start, now)
 		}
 		g = &group{watch: s, sight: m.sight, members: map[*member]struct{}{}, at: start - 1, ring: ring{floor: start - 1, total: &s.ringBytes}}
 		g.ctx, g.cancel = context.WithCancel(m.sight.caller.outgoing(s.ctx))
-		if !s.startLocked(g.run) {
+		if !s.startLocked(func() { g.run(from) }) {
 			g.cancel()
 			return settled
 		}
@@ -138,12 +140,14 @@ func (s *Watch) place(v sight) int64 {
 	return g.at
 }
 
-// run watches at the members until the group is closed. A watcher that breaks is replaced by one that starts where it was.
-func (g *group) run() {
+// run watches at the members until the group is closed. A watcher that breaks is replaced by one that starts where it was. The
+// first is from a revision that is there already, if only to pass over it: while one waits for a revision to come, members tell
+// of no progress.
+func (g *group) run(from int64) {
 	defer g.cancel()
 	pause := backoff.New(g.watch.clock, pauseFirst, pauseMost)
-	for g.ctx.Err() == nil {
-		for wr := range g.watch.watcher.Watch(g.ctx, g.sight.key, g.sight.options(g.start())...) {
+	for ; g.ctx.Err() == nil; from = g.start() {
+		for wr := range g.watch.watcher.Watch(g.ctx, g.sight.key, g.sight.options(from)...) {
 			err := wr.Err()
 			switch {
 			case wr.CompactRevision != 0:

@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -339,22 +340,30 @@ func (w *watchStream) cancel(id int64) {
 // requestProgress asks the members how far the watchers of the stream are. The client hears once all have told, and like
 // from a member not at all while one of its watchers is not up to date.
 func (w *watchStream) requestProgress(ctx context.Context) {
+	if ctx, ok := w.awaitProgress(w.caller.outgoing(ctx)); ok {
+		// One that fails is as one that a member leaves out: clients ask again.
+		_ = w.watch.watcher.RequestProgress(ctx)
+	}
+}
+
+// awaitProgress waits for each watcher to be told of progress, and gives the context in which members are to be asked for it.
+// Where watchers catch up, members tell these: one that has no events to come learns so that it has caught up.
+func (w *watchStream) awaitProgress(ctx context.Context) (context.Context, bool) {
 	w.mu.Lock()
-	awaited := map[*member]struct{}{}
+	defer w.mu.Unlock()
+	awaited, catchUp := map[*member]struct{}{}, false
 	for _, m := range w.watchers {
-		if !m.inside {
-			w.mu.Unlock()
-			return
+		if m.behind {
+			return nil, false
 		}
+		catchUp = catchUp || !m.inside
 		awaited[m] = struct{}{}
 	}
-	w.progress = progress{awaited: awaited}
-	w.mu.Unlock()
-	if len(awaited) == 0 {
-		return
+	if catchUp {
+		return metadata.AppendToOutgoingContext(ctx, apart, "true"), true
 	}
-	// One that fails is as one that a member leaves out: clients ask again.
-	_ = w.watch.watcher.RequestProgress(w.caller.outgoing(ctx))
+	w.progress = progress{awaited: awaited}
+	return ctx, len(awaited) > 0
 }
 
 // tellProgress answers a request for progress once every watcher has been heard of. mu is held.

@@ -91,13 +91,25 @@ func TestWatchNumbers(t *testing.T) {
 	}
 }
 
-// A request for progress is answered with a revision that all the stream's watchers have reached.
+// A request for progress is answered with a revision that all the stream's watchers have reached, whether or not somebody writes.
 func TestWatchProgress(t *testing.T) {
+	for name, write := range map[string]bool{"after a write": true, "without": false} {
+		t.Run(name, func(t *testing.T) { progresses(t, write) })
+	}
+}
+
+func progresses(t *testing.T, write bool) {
+	t.Helper()
 	f := serve(t)
+	f.put("a", "old")
+	rev := f.put("c", "x")
 	s := f.raw()
 	s.create(&pb.WatchCreateRequest{Key: []byte("a")})
 	s.create(&pb.WatchCreateRequest{Key: []byte("b")})
-	rev := f.put("c", "x")
+	s.create(&pb.WatchCreateRequest{Key: []byte("a"), StartRevision: rev})
+	if write {
+		rev = f.put("c", "y")
+	}
 	// A member leaves a request out while one of its watchers is new, so it is asked until it tells.
 	ctx, cancel := context.WithCancel(t.Context())
 	asking := make(chan struct{})
