@@ -261,17 +261,18 @@ func (s *services) send(r proto.Message) (proto.Message, error) {
 // Every call, right and wrong, is answered with the same message, or the same code and text, as by etcd 3.7.3.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	got, want := twins(t, func(m *process.Member) []string {
-		s := reach(t, m)
-		var all []string
-		for _, r := range requests() {
-			asked := fmt.Sprintf("%T %.200s", r, show(r, nil))
-			answer := strings.ReplaceAll(show(s.send(r)), `"TTL":"599"`, `"TTL":"600"`) // a lease may have aged by now
-			all = append(all, asked+"\n  "+answer)
-		}
-		return all
-	})
+	got, want := twins(t, func(m *process.Member) []string { return callAll(reach(t, m), requests()) })
 	agree(t, got, want)
+}
+
+// callAll sends requests, and gives each with its answer.
+func callAll(s *services, requests []proto.Message) (all []string) {
+	for _, r := range requests {
+		asked := fmt.Sprintf("%T %.200s", r, show(r, nil))
+		answer := strings.ReplaceAll(show(s.send(r)), `"TTL":"599"`, `"TTL":"600"`) // a lease may have aged by now
+		all = append(all, asked+"\n  "+answer)
+	}
+	return all
 }
 
 // The hash of the whole file changes with what is written, and only then; a read does not wait for long.

@@ -161,16 +161,17 @@ func (c watchCase) run(s *services) []string {
 // Watches that look back, are refused, cancelled, filtered or cut into fragments are answered as by etcd 3.7.3.
 func TestWatches(t *testing.T) {
 	t.Parallel()
-	got, want := twins(t, func(m *process.Member) []string {
-		s := reach(t, m)
-		history(s)
-		var all []string
-		for _, c := range watchCases() {
-			for _, line := range c.run(s) {
-				all = append(all, c.name+": "+line)
-			}
-		}
-		return all
-	})
+	got, want := twins(t, func(m *process.Member) []string { return watchAll(reach(t, m)) })
 	agree(t, got, want)
+}
+
+// watchAll gives the answers to all cases.
+func watchAll(s *services) (all []string) {
+	history(s)
+	for _, c := range watchCases() {
+		for _, line := range c.run(s) {
+			all = append(all, c.name+": "+line)
+		}
+	}
+	return all
 }
