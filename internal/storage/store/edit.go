@@ -48,7 +48,7 @@ func EditFile(path string, wait time.Duration, mapSize uint64, change func(*Edit
 // MakeFile makes a state file at path with nothing in it but what change writes. Its directory must be there; a caller to
 // whom the name's durability matters syncs it.
 func MakeFile(path string, change func(*Edit) error) error {
-	if err := createFile(path, &Options{}, func() error { return nil }); err != nil {
+	if err := createFile(path, &Options{}); err != nil {
 		return err
 	}
 	return EditFile(path, lockWait, 0, change)

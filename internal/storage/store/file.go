@@ -110,14 +110,15 @@ func (fs *files) exchange(f *file) (old *file) {
 	return old
 }
 
-// openFile checks the file at path (making it where there is none) and opens it.
+// openFile checks the file at path (making it where there is none) and opens it. Its name is durable then, also where the
+// process before was killed between giving the name and syncing the directory.
 func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("store: make the directory of %s: %w", path, err)
 	}
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist), err == nil && info.Size() == 0:
-		if err := createFile(path, o, syncDir); err != nil {
+		if err := createFile(path, o); err != nil {
 			return nil, err
 		}
 	case err != nil:
@@ -126,6 +127,9 @@ func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 		if err := CheckFile(path, lockWait); err != nil {
 			return nil, err
 		}
+	}
+	if err := syncDir(); err != nil {
+		return nil, err
 	}
 	f, err := openWritable(path, o)
 	if err != nil {
@@ -153,8 +157,8 @@ func openWritable(path string, o *Options) (*file, error) {
 }
 
 // createFile makes an empty state file under a temporary name and gives it its own once it is durable:
-// a crash leaves a whole file or none.
-func createFile(path string, o *Options, syncDir func() error) error {
+// a crash leaves a whole file or none. The caller syncs the directory.
+func createFile(path string, o *Options) error {
 	temp := path + newSuffix
 	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("store: %w", err)
@@ -170,7 +174,7 @@ func createFile(path string, o *Options, syncDir func() error) error {
 	if err := os.Rename(temp, path); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	return syncDir()
+	return nil
 }
 
 // createBuckets makes the buckets that are not there yet: all of them in a new file, those that came with

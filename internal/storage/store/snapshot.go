@@ -136,9 +136,6 @@ func (s *Store) install(from string) error {
 	if err := os.Rename(from, path); err != nil {
 		return err
 	}
-	if err := syncDir(s.fs, s.name); err != nil {
-		return err
-	}
 	f, err := openFile(path, &s.o, func() error { return syncDir(s.fs, s.name) })
 	if err != nil {
 		return err

@@ -433,3 +433,25 @@ func metaOf(t *testing.T, path string) meta {
 	}
 	return m
 }
+
+// The process before may have been killed between giving the file its name and syncing the directory: whoever opens the file
+// does it, before anything is written that must last.
+func TestOpenSyncsName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	for life := range 2 {
+		synced := 0
+		fs := vfs.Inject(vfs.OS, nil, func(op vfs.Op) {
+			if op.Kind == vfs.KindSyncDir && op.Path == filepath.Dir(path) {
+				synced++
+			}
+		})
+		s, err := Open(fs, path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if synced == 0 {
+			t.Errorf("life %d: the name is not synced", life)
+		}
+		s.Close()
+	}
+}

@@ -95,7 +95,11 @@ func (x *world) spied() vfs.FS {
 		defer x.mu.Unlock()
 		if r.IntN(4) == 0 {
 			x.crashes++
-			x.recover(disk.Crash(r), r, fmt.Sprintf("crash at %s %s", op.Kind, op.Path))
+			left, what := disk.Crash(r), "power lost"
+			if r.IntN(3) == 0 {
+				left, what = disk.CrashProcess(), "killed"
+			}
+			x.recover(left, r, fmt.Sprintf("%s at %s %s", what, op.Kind, op.Path))
 		}
 	}
 	return vfs.Inject(disk, func(op vfs.Op) error { spy(op); return nil }, spy)
@@ -130,11 +134,13 @@ func (x *world) recover(disk *vfs.Mem, r *rand.Rand, what string) int {
 	k := x.match(describe(c), x.synced, what)
 	if again != disk {
 		c, w, err := Open(again, testDir, modelOptions)
-		if err != nil {
+		switch {
+		case err == nil:
+			x.match(describe(c), x.synced, what+", then in open")
+			w.Close()
+		case x.created || !errors.Is(err, fs.ErrNotExist):
 			x.t.Fatalf("seed %d, %s, then in open: %v", x.seed, what, err)
 		}
-		x.match(describe(c), x.synced, what+", then in open")
-		w.Close()
 	}
 	if _, text := reopen(x.t, mended, modelOptions); text != describe(c) {
 		x.t.Fatalf("seed %d, %s: opened as\n%sthen as\n%s", x.seed, what, describe(c), text)

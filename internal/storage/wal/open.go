@@ -28,10 +28,7 @@ func Create(fsys vfs.FS, dir string, md Metadata, o Options) (*Writer, error) {
 	if err := fsys.Rename(dir+".tmp", dir); err != nil {
 		return nil, fmt.Errorf("wal: create %s: %w", dir, err)
 	}
-	if err := fsys.SyncDir(filepath.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("wal: sync directory %s: %w", filepath.Dir(dir), err)
-	}
-	// Reading back what was just written also takes the lock, under the segment's lasting name.
+	// Reading back what was just written also takes the lock, under the segment's lasting name, and makes the name durable.
 	_, w, err := Open(fsys, dir, o)
 	return w, err
 }
@@ -129,10 +126,27 @@ func (w *Writer) open(r *replay, names []name) (*Contents, error) {
 	if err := removeTemps(w.fsys, w.dir); err != nil {
 		return nil, fmt.Errorf("wal: open %s: %w", w.dir, err)
 	}
+	if err := syncNames(w.fsys, w.dir); err != nil {
+		return nil, err
+	}
 	w.preparer = startPreparer(w.fsys, w.dir, w.options)
 	return &Contents{
 		Metadata: r.metadata, State: r.state.proto(), Mark: *r.chosen, Entries: r.ents, Repaired: repaired,
 	}, nil
+}
+
+// syncNames makes the names of the log and its segments durable. The process before may have been killed between giving a name
+// and syncing its directory: the segment is there, and is written to and synced, and goes when the power does.
+func syncNames(fsys vfs.FS, dir string) error {
+	if err := fsys.SyncDir(dir); err != nil {
+		return fmt.Errorf("wal: sync directory %s: %w", dir, err)
+	}
+	// Who may write to a directory and not read it can't sync it either.
+	above := filepath.Dir(dir)
+	if err := fsys.SyncDir(above); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("wal: sync directory %s: %w", above, err)
+	}
+	return nil
 }
 
 func lockAll(fsys vfs.FS, dir string, names []name) ([]*segment, error) {
