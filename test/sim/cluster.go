@@ -38,7 +38,12 @@ type node struct {
 	// broken is set when a life ended by its disk.
 	broken atomic.Bool
 	life   atomic.Pointer[life]
+	// ending is set while a life that gave up by itself is still being stopped: the disk is not yet as the next one finds it.
+	ending atomic.Bool
 }
+
+// free tells whether a life may begin here.
+func (n *node) free() bool { return !n.ending.Load() && n.life.Load() == nil }
 
 // life is one process: from a start to a crash or a stop.
 type life struct {
@@ -212,6 +217,8 @@ func (l *life) watch() {
 		n.cluster.fail("%s failed: %w", n.name, why)
 		return
 	}
+	n.ending.Store(true)
+	defer n.ending.Store(false)
 	if !n.life.CompareAndSwap(l, nil) {
 		return
 	}

@@ -111,7 +111,7 @@ func (n *nemesis) revive(all bool) {
 			delete(n.back, at) // its operator was faster: the next harm sets its own time
 			continue
 		}
-		if t, down := n.back[at]; !down || !all && !time.Now().After(t) {
+		if t, down := n.back[at]; !down || !at.free() || !all && !time.Now().After(t) {
 			continue
 		}
 		delete(n.back, at)

@@ -150,7 +150,7 @@ func (o *operator) glance() {
 		o.follow(n)
 	}
 	for _, m := range resp.Members {
-		if n := o.at(m.ID); (n == nil || n.joins && n.life.Load() == nil) && !o.cluster.confs.removed(m.ID) {
+		if n := o.at(m.ID); (n == nil || n.joins && n.free()) && !o.cluster.confs.removed(m.ID) {
 			o.roll = resp.Members
 			o.meet(m)
 		}
@@ -184,7 +184,7 @@ func (o *operator) meet(m *pb.Member) {
 		n.peerURL = m.PeerURLs[0]
 		o.cluster.journal.add(n.name, "has moved to %s", n.peerURL)
 	}
-	if _, down := o.back[n]; down || n.life.Load() != nil || n.wiped {
+	if _, down := o.back[n]; down || !n.free() || n.wiped {
 		return
 	}
 	if n.joins {
@@ -227,7 +227,7 @@ func (o *operator) part(n *node) {
 		}
 		return
 	}
-	if _, down := o.back[n]; down {
+	if _, down := o.back[n]; down || !n.free() {
 		return
 	}
 	if !n.wiped && o.r.IntN(3) == 0 {
