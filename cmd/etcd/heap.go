@@ -5,24 +5,53 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // The garbage collector's own rule lets garbage grow to the size of what is alive. A member with few keys would collect
 // twenty times a second under load (a put leaves about 6 KiB, most of it grpc's), and one with a heap of 200 MiB would
-// keep 200 MiB of garbage. Instead there may be garbageShare of what is alive, but at least garbageBytesMin: half a
-// second of 15,000 puts a second.
+// keep 200 MiB of garbage. Instead there may be garbageShare of what is alive, but at least as much as is made in garbageTime,
+// within the bounds of allowance.
 const (
-	garbageBytesMin = 64 << 20
-	garbageShare    = 50 // percent
+	garbageShare = 50 // percent
+	garbageTime  = 500 * time.Millisecond
 )
 
-// liveHeap is what was alive at the end of the last collection.
-const liveHeap = "/gc/heap/live:bytes"
+// allowance bounds the garbage that is there whatever is alive. What is released once nothing happens is at least spare.
+type allowance struct{ least, most, spare uint64 }
+
+// A member makes 64 MiB of garbage in half a second of 15,000 puts a second; its keys take more than that. What is no member
+// keeps next to nothing: it would be garbage for the most part. A call through the gRPC proxy leaves 12 KiB and takes some 60 µs,
+// a collection 5 ms: 1.5 µs a call at 40 MiB, where it would be 1 µs at 64 and 4 µs at 16.
+var (
+	memberHeap = allowance{least: 64 << 20, most: 64 << 20, spare: 32 << 20}
+	proxyHeap  = allowance{least: 8 << 20, most: 40 << 20, spare: 8 << 20}
+)
+
+// heapOf gives the allowance of what a command line starts.
+func heapOf(args []string) allowance {
+	if len(args) > 1 {
+		if _, ok := subcommands[args[1]]; ok {
+			return proxyHeap
+		}
+	}
+	return memberHeap
+}
+
+// liveHeap is what was alive at the end of the last collection, allocated what was made since the start.
+const (
+	liveHeap  = "/gc/heap/live:bytes"
+	allocated = "/gc/heap/allocs:bytes"
+)
 
 // pacer sets the collector's target anew after each collection, from a finalizer: nothing else is told of one.
 type pacer struct {
+	allowance
 	percent int // in force
 	sample  []metrics.Sample
+	// at is when the last collection was, made what was allocated until then; none was yet at the zero time.
+	at   time.Time
+	made uint64
 }
 
 // cycle is garbage from the start: each collection finalizes it and makes the next one.
@@ -32,11 +61,11 @@ type cycle struct {
 }
 
 // paceCollector keeps the bounds above for as long as the program runs, unless the user set GOGC or GOMEMLIMIT.
-func paceCollector() {
+func paceCollector(a allowance) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	p := &pacer{percent: 100, sample: []metrics.Sample{{Name: liveHeap}}}
+	p := &pacer{allowance: a, percent: 100, sample: []metrics.Sample{{Name: liveHeap}, {Name: allocated}}}
 	p.pace()
 	p.arm()
 }
@@ -50,7 +79,9 @@ func (p *pacer) arm() {
 
 func (p *pacer) pace() {
 	metrics.Read(p.sample)
-	next := percentFor(p.sample[0].Value.Uint64())
+	live, made, now := p.sample[0].Value.Uint64(), p.sample[1].Value.Uint64(), time.Now()
+	next := percentFor(live, p.garbage(made-p.made, now.Sub(p.at)))
+	p.made, p.at = made, now
 	// Setting it stops the world for some microseconds: not for a change that hardly matters.
 	if d := next - p.percent; d*10 > p.percent || -d*10 > p.percent {
 		debug.SetGCPercent(next)
@@ -58,10 +89,16 @@ func (p *pacer) pace() {
 	}
 }
 
+// garbage gives what may be there where so much was made in some time.
+func (a allowance) garbage(made uint64, took time.Duration) uint64 {
+	rate := float64(made) / max(took.Seconds(), time.Millisecond.Seconds())
+	return min(max(uint64(rate*garbageTime.Seconds()), a.least), a.most)
+}
+
 // percentFor gives the garbage allowed, in percent of the live bytes as GOGC counts. A heap of less than 4 MiB, such as
 // at the start, counts as 4 MiB, as it does for the collector itself.
-func percentFor(live uint64) int {
+func percentFor(live, garbage uint64) int {
 	const heapMin = 4 << 20
 	live = max(live, heapMin)
-	return max(garbageShare, int(garbageBytesMin*100/live))
+	return max(garbageShare, int(garbage*100/live))
 }

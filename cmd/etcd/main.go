@@ -38,8 +38,9 @@ const (
 )
 
 func main() {
-	paceCollector()
-	go releaseWhenQuiet()
+	heap := heapOf(os.Args)
+	paceCollector(heap)
+	go releaseWhenQuiet(heap.spare)
 	os.Exit(command(os.Args, os.Environ(), os.Stdout, os.Stderr))
 }
 

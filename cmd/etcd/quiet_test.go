@@ -17,7 +17,7 @@ func TestQuiet(t *testing.T) {
 		{20 << 20, 1 << 20, false},
 		{20 << 20, 1 << 20, false}, // quiet, and little to gain
 	} {
-		if got := q.look(c.allocated, c.garbage); got != c.want {
+		if got := q.look(c.allocated, c.garbage, 32<<20); got != c.want {
 			t.Errorf("look %d: %t", i, got)
 		}
 	}
