@@ -23,12 +23,13 @@ func TestProxyRevoked(t *testing.T) {
 	flags := []string{
 		"--cert-file=" + c.member.CertFile, "--key-file=" + c.member.KeyFile, "--trusted-ca-file=" + c.at("ca"), "--client-crl-file=" + c.at("crl"),
 	}
-	p := proxied(t, []*process.Member{m}, flags...)
-	if status := p.WaitExit(); status != 1 || !strings.Contains(p.Log(), "--client-crl-file") || !strings.Contains(p.Log(), c.at("crl")) {
-		t.Errorf("without its list the proxy ends with %d and %s", status, p.Log())
+	refused := process.Single(t, keelson, "")
+	refused.Bare, refused.Flags = true, append([]string{"grpc-proxy", "start", "--listen-addr=" + refused.ClientAddr}, flags...)
+	if out := refused.Refused(); !strings.Contains(out, "--client-crl-file") || !strings.Contains(out, c.at("crl")) {
+		t.Errorf("without its list the proxy ends with %s", out)
 	}
 	c.ca.Revoke(c.at("crl"))
-	p = proxied(t, []*process.Member{m}, flags...)
+	p := process.Proxy(t, []*process.Member{m}, flags...)
 	p.TLS = authority.Client(&c.client, c.ca)
 	p.WaitHealthy()
 	if err := getBy(t, p, authority.Client(&bad, c.ca)); err != nil {

@@ -160,15 +160,6 @@ func TestDiscoverySRVSecure(t *testing.T) {
 	}
 }
 
-// front makes a proxy or a gateway on the first host, which knows the domain alone.
-func (d *domain) front(t *testing.T, program string, flags ...string) *process.Member {
-	t.Helper()
-	f := process.Single(t, keelson, "")
-	f.Bare, f.Place, f.ClientAddr = true, &d.hosts[0].Place, d.hosts[0].Addr+":23790"
-	f.Flags = append([]string{program, "start", "--discovery-srv=example.com", "--listen-addr=" + f.ClientAddr}, flags...)
-	return f
-}
-
 // guarded is a domain whose members ask clients for certificates, and show their own: the third one's does not carry the domain.
 type guarded struct {
 	*domain
