@@ -269,7 +269,7 @@ func serveDiscovery(ctx context.Context, p *portPair, s *discoverysvc.Service, k
 func discoveryHTTP(h http.Handler, log *zap.Logger) *http.Server {
 	w := &http.Server{
 		Handler: listen.Bound(h), ReadHeaderTimeout: discoveryTime, IdleTimeout: discoveryTime, MaxHeaderBytes: 8 << 10, Protocols: new(http.Protocols),
-		ErrorLog: zap.NewStdLog(logging.AtLeast(log, zap.ErrorLevel)),
+		ErrorLog: logging.HTTPErrors(log),
 	}
 	w.Protocols.SetHTTP1(true)
 	return w

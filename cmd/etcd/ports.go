@@ -203,7 +203,7 @@ func (f *front) keep(g *group, address net.Addr, serve func() error) {
 func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
-		ErrorLog: zap.NewStdLog(logging.AtLeast(f.log, zap.ErrorLevel)),
+		ErrorLog: logging.HTTPErrors(f.log),
 	}
 	// net/http would take frames of a megabyte, and keep as much for each connection, whoever opened it.
 	s.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: frameBytesMax}

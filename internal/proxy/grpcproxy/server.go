@@ -26,6 +26,7 @@ import (
 	"keelson/internal/kit/electionpb"
 	sockets "keelson/internal/kit/listen"
 	"keelson/internal/kit/lockpb"
+	"keelson/internal/kit/logging"
 )
 
 const (
@@ -181,7 +182,7 @@ func (s *Server) newHTTP(h http.Handler) *http.Server {
 	w := &http.Server{
 		Handler: sockets.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax,
 		Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReadFrameSize: frameBytesMax},
-		ErrorLog: zap.NewStdLog(s.o.Logger.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ErrorLog: logging.HTTPErrors(s.o.Logger),
 	}
 	w.Protocols.SetHTTP1(true)
 	w.Protocols.SetHTTP2(true)
