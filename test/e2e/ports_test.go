@@ -97,19 +97,21 @@ func TestTooManyPings(t *testing.T) {
 	plainOnly(t, "it writes frames of its own")
 	t.Parallel()
 	m := process.Single(t, keelson, "").Serve()
-	r := dialRaw(t, m.ClientAddr).hello()
-	if err := r.open(1); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 5 {
-		if err := r.WritePing(false, [8]byte{byte(i)}); err != nil {
+	for _, at := range []*process.Member{process.Proxy(t, []*process.Member{m}), m} {
+		r := dialRaw(t, at.ClientAddr).hello()
+		if err := r.open(1); err != nil {
 			t.Fatal(err)
 		}
+		for i := range 5 {
+			if err := r.WritePing(false, [8]byte{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := r.goAway(); err != nil || got != "ENHANCE_YOUR_CALM too_many_pings" {
+			t.Errorf("%s: %q %v", at.Name, got, err)
+		}
+		at.Stop()
 	}
-	if got, err := r.goAway(); err != nil || got != "ENHANCE_YOUR_CALM too_many_pings" {
-		t.Errorf("%q %v", got, err)
-	}
-	m.Stop()
 }
 
 // One connection has as many calls at once as --max-concurrent-streams says; one more is refused, and another connection has
@@ -117,22 +119,25 @@ func TestTooManyPings(t *testing.T) {
 func TestStreamsOfAConnection(t *testing.T) {
 	plainOnly(t, "it writes frames of its own")
 	t.Parallel()
-	m := process.Single(t, keelson, "", "--max-concurrent-streams=2").Serve()
-	r := dialRaw(t, m.ClientAddr).hello()
-	for n := range uint32(3) {
-		if err := r.open(2*n + 1); err != nil {
+	const most = "--max-concurrent-streams=2"
+	m := process.Single(t, keelson, "", most).Serve()
+	for _, at := range []*process.Member{process.Proxy(t, []*process.Member{m}, most), m} {
+		r := dialRaw(t, at.ClientAddr).hello()
+		for n := range uint32(3) {
+			if err := r.open(2*n + 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := r.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
+		if err != nil {
 			t.Fatal(err)
 		}
+		if x := f.(*http2.RSTStreamFrame); x.StreamID != 5 || x.ErrCode != http2.ErrCodeRefusedStream {
+			t.Errorf("%s: %v", at.Name, x)
+		}
+		at.Ctl("put", "k", "v")
+		at.Stop()
 	}
-	f, err := r.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if x := f.(*http2.RSTStreamFrame); x.StreamID != 5 || x.ErrCode != http2.ErrCodeRefusedStream {
-		t.Errorf("%v", x)
-	}
-	m.Ctl("put", "k", "v")
-	m.Stop()
 }
 
 // Headers past the bound are refused by each port, those of a large token are not.
