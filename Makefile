@@ -22,7 +22,7 @@ test:
 
 # What several goroutines touch, under the race detector.
 race:
-	$(GO) test -race ./internal/replica/... ./internal/state/... ./internal/storage/... ./internal/server/... ./internal/edge/...
+	$(GO) test -race ./internal/replica/... ./internal/state/... ./internal/storage/... ./internal/server/... ./internal/edge/... ./internal/proxy/...
 
 lint: bin/.tools/golangci-lint
 	$(GO) vet ./...
@@ -77,7 +77,7 @@ soak: build
 
 # Directories, calls and clusters, with the real etcd beside it.
 compat: build peers node
-	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m ./test/compat/...
+	KEELSON_BIN=$(CURDIR)/bin KEELSON_PEERS=$(CURDIR)/bin/peers $(GO) test -count=1 -timeout 20m -parallel 4 ./test/compat/...
 
 # Node's clients of etcd, which test/compat runs: installed where npm and its registry are. Scripts of the packages do not run.
 node:
