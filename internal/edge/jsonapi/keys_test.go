@@ -84,13 +84,17 @@ func TestKeysWait(t *testing.T) {
 	if a := f.send(http.MethodGet, "/v3/keys/a?wait=true", "", "If-None-Match", `"2"`); a.code != 200 || a.body != "2" {
 		t.Errorf("a value that is not known: %v", a)
 	}
+	f.awaitWatchers(0) // those of the waits above end behind their answers
 	for _, conditional := range []bool{false, true} {
 		known := ""
 		if rev := f.put("a", "now"); conditional {
 			known = etag(rev)
 		}
 		got := make(chan answer)
-		go func() { got <- f.send(http.MethodGet, "/v3/keys/a?wait=true", "", "If-None-Match", known) }()
+		go func() {
+			defer close(got) // without an answer too
+			got <- f.send(http.MethodGet, "/v3/keys/a?wait=true", "", "If-None-Match", known)
+		}()
 		f.awaitWatchers(1)
 		f.put("b", "2")
 		rev := f.put("a", "later")
