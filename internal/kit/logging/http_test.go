@@ -5,8 +5,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 )
 
@@ -24,11 +26,21 @@ func TestHTTPErrors(t *testing.T) {
 				w.WriteHeader(http.StatusOK) // superfluous, as net/http says of HTTP/1.1
 				panic("a bug")
 			}))
-			s.Config.ErrorLog = HTTPErrors(zap.New(core))
+			panicked := make(chan struct{}, 1)
+			s.Config.ErrorLog = HTTPErrors(zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+				if e.Level == zap.ErrorLevel {
+					panicked <- struct{}{}
+				}
+				return nil
+			})))
 			s.EnableHTTP2 = two
 			s.StartTLS()
 			if resp, err := s.Client().Get(s.URL); err == nil {
 				resp.Body.Close()
+			}
+			select {
+			case <-panicked: // HTTP/2 answers before it tells
+			case <-time.After(20 * time.Second):
 			}
 			s.Close()
 			panics := logs.FilterLevelExact(zap.ErrorLevel).All()
