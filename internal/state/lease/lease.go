@@ -159,8 +159,8 @@ func (t *Table) Revoke(id int64) ([][]byte, error) {
 		s.mu.Unlock()
 		return nil, ErrNotFound
 	}
+	t.count.Add(-1) // before whoever waits for it is woken
 	s.drop(r)
-	t.count.Add(-1)
 	s.mu.Unlock()
 	if t.observer.Revoked != nil {
 		t.observer.Revoked()
