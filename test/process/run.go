@@ -8,6 +8,7 @@ import (
 	"net"
 	"os/exec"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,7 +17,10 @@ import (
 // of a member that is down for a moment.
 const firstPort, portsEnd = 20000, 32000
 
-// FreeAddrs gives loopback addresses that nobody listens on just now.
+// given are the ports that were given out: a member that is not up yet, or down for a moment, comes back to its own.
+var given sync.Map
+
+// FreeAddrs gives loopback addresses that nobody listens on just now, and that no test of this process was given before.
 func FreeAddrs(t testing.TB, n int) []string {
 	t.Helper()
 	var found []string
@@ -24,8 +28,13 @@ func FreeAddrs(t testing.TB, n int) []string {
 		if tries > 1000 {
 			t.Fatal("no free port found")
 		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(portsEnd-firstPort)))
+		port := firstPort + rand.IntN(portsEnd-firstPort)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
+			continue
+		}
+		if _, taken := given.LoadOrStore(port, true); taken {
+			l.Close()
 			continue
 		}
 		defer l.Close()
