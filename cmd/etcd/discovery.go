@@ -181,7 +181,7 @@ func (f *discoveryFlags) options() (discoverysvc.Options, error) {
 		}
 		o.Proxies = append(o.Proxies, p)
 	}
-	if err := checkMetricsAddr(f.metrics, f.cert != ""); err != nil {
+	if err := checkMetricsAddr(f.metrics, f.cert != "", "--cert-file and --key-file"); err != nil {
 		return o, err
 	}
 	return o, f.cluster.check()

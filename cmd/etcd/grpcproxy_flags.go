@@ -150,7 +150,7 @@ func (f *proxyFlags) check() error {
 	case f.maxSend <= 0 || f.maxRecv <= 0 || f.maxSend > math.MaxInt32 || f.maxRecv > math.MaxInt32:
 		return fmt.Errorf("--max-send-bytes=%d and --max-recv-bytes=%d: give numbers from 1 to %d", f.maxSend, f.maxRecv, math.MaxInt32)
 	}
-	if err := checkMetricsAddr(f.metrics, f.certFile != "" || f.autoTLS); err != nil {
+	if err := checkMetricsAddr(f.metrics, f.certFile != "" || f.autoTLS, "--cert-file and --key-file, or --auto-tls"); err != nil {
 		return err
 	}
 	return f.checkTLS()

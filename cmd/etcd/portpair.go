@@ -47,8 +47,8 @@ func openPair(ctx context.Context, address, metrics string, secrets *tlsconf.Mat
 	return p, nil
 }
 
-// checkMetricsAddr checks --metrics-addr. secure tells whether there is a certificate.
-func checkMetricsAddr(text string, secure bool) error {
+// checkMetricsAddr checks --metrics-addr. secure tells whether there is a certificate, needs what would give one.
+func checkMetricsAddr(text string, secure bool, needs string) error {
 	if text == "" {
 		return nil
 	}
@@ -57,7 +57,7 @@ func checkMetricsAddr(text string, secure bool) error {
 		return fmt.Errorf("--metrics-addr=%s: give http://HOST:PORT or https://HOST:PORT", text)
 	}
 	if u.Scheme == "https" && !secure {
-		return fmt.Errorf("--metrics-addr=%s: https needs --cert-file and --key-file", text)
+		return fmt.Errorf("--metrics-addr=%s: https needs %s", text, needs)
 	}
 	return nil
 }

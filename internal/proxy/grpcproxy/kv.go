@@ -2,7 +2,6 @@ package grpcproxy
 
 import (
 	"context"
-	"math"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -10,9 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
-
-// anySize lets answers of every size through: the member has bounded them.
-var anySize = grpc.MaxCallRecvMsgSize(math.MaxInt32)
 
 // layered serves etcdserverpb.KV where something lies between clients and members, such as a namespace: requests are taken
 // apart for it. Serializable ranges that the cache has don't get that far.

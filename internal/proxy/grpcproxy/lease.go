@@ -67,19 +67,19 @@ func (s *Lease) Close() error {
 func (s *Lease) Collectors() []prometheus.Collector { return nil }
 
 func (s *Lease) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	return s.remote.LeaseGrant(callerOf(ctx).outgoing(ctx), r, anySize)
+	return s.remote.LeaseGrant(callerOf(ctx).outgoing(ctx), r)
 }
 
 func (s *Lease) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	return s.remote.LeaseRevoke(callerOf(ctx).outgoing(ctx), r, anySize)
+	return s.remote.LeaseRevoke(callerOf(ctx).outgoing(ctx), r)
 }
 
 func (s *Lease) LeaseLeases(ctx context.Context, r *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
-	return s.remote.LeaseLeases(callerOf(ctx).outgoing(ctx), r, anySize)
+	return s.remote.LeaseLeases(callerOf(ctx).outgoing(ctx), r)
 }
 
 func (s *Lease) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-	resp, err := s.remote.LeaseTimeToLive(callerOf(ctx).outgoing(ctx), r, anySize)
+	resp, err := s.remote.LeaseTimeToLive(callerOf(ctx).outgoing(ctx), r)
 	if err != nil || len(s.namespace) == 0 {
 		return resp, err
 	}
