@@ -77,11 +77,12 @@ func (s *Store) takeAndCommit(force bool, spare []*Batch) (l load, ok, waiting b
 		times.Took = s.o.Clock.Now().Sub(start)
 		s.o.OnCommit(times)
 	}
-	s.queue.committed(l)
+	mark := l.mark
+	s.queue.committed(l, func() { s.mark.Store(&mark) })
 	return l, true, false
 }
 
-// commit writes l in one transaction and publishes the new mark. It tells what bolt's stages took.
+// commit writes l in one transaction and notes in it the mark that it reaches. It tells what bolt's stages took.
 func (s *Store) commit(f *file, l *load) (times CommitTimes, err error) {
 	mark := s.Committed()
 	// A panic of bolt's leaves its locks held; it is disarmed by the assignment after the transaction.
@@ -103,7 +104,7 @@ func (s *Store) commit(f *file, l *load) (times CommitTimes, err error) {
 		if err := tx.Commit(); err != nil {
 			return err
 		}
-		mark = w.mark
+		l.mark = w.mark
 		stats := tx.Stats()
 		times = CommitTimes{Rebalance: stats.GetRebalanceTime(), Spill: stats.GetSpillTime(), Write: stats.GetWriteTime()}
 		return nil
@@ -114,7 +115,6 @@ func (s *Store) commit(f *file, l *load) (times CommitTimes, err error) {
 	if err != nil {
 		return times, fmt.Errorf("store: commit %d batches up to index %d: %w", len(l.batches), mark.Index, err)
 	}
-	s.mark.Store(&mark)
 	s.measure(f)
 	return times, nil
 }

@@ -27,6 +27,8 @@ type load struct {
 	// bytes is the batches' size, and ops the number of their changes.
 	bytes int64
 	ops   int
+	// mark is what the file has reached with it, once it is committed.
+	mark Mark
 }
 
 func (l *load) empty() bool { return len(l.batches) == 0 && l.piece == nil }
@@ -132,12 +134,13 @@ func (q *queue) take(force bool, spare []*Batch) (l load, ok, waiting bool) {
 	return l, true, false
 }
 
-// committed notes that l is durable.
-func (q *queue) committed(l load) {
+// committed notes that l is durable. publish sets the store's mark: whoever sees that sees that nothing of l is pending.
+func (q *queue) committed(l load, publish func()) {
 	q.mu.Lock()
 	q.taken = 0
 	q.done = max(q.done, l.seq)
 	q.pending.Store(q.next.bytes)
+	publish()
 	q.broadcast()
 	q.mu.Unlock()
 	if l.piece != nil {

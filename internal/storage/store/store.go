@@ -61,7 +61,7 @@ type Options struct {
 	Logger          *zap.Logger
 	// OnFail is called once, by the store's goroutine, with the error that ended the store.
 	OnFail func(error)
-	// OnCommit is told how long each commit took.
+	// OnCommit is told how long each commit took, before Committed and Sync tell of it.
 	OnCommit func(CommitTimes)
 	// CompactionBatch is how many revisions one transaction of a compaction deletes (0: 1000), and CompactionPause lies
 	// between two of them (0: half as long as the one before took, from 1 ms to 1 s).

@@ -368,7 +368,16 @@ func TestFailedCommitEndsTheStore(t *testing.T) {
 
 func TestAppendWaitsForRoom(t *testing.T) {
 	release := make(chan struct{})
-	s := open(t, filepath.Join(t.TempDir(), "db"), Options{NoSync: true, PendingBytesMax: 10_000, BeforeCommit: func() { <-release }})
+	var s *Store
+	s = open(t, filepath.Join(t.TempDir(), "db"), Options{
+		NoSync: true, PendingBytesMax: 10_000,
+		BeforeCommit: func() { <-release },
+		OnCommit: func(CommitTimes) {
+			if s.Committed().Index == 6 && s.Pending() > 0 {
+				t.Error("the mark says that all is durable while some of it counts as pending: Sync would come back too early")
+			}
+		},
+	})
 	value := string(bytes.Repeat([]byte("x"), 3000))
 	appended := make(chan int)
 	go func() {
