@@ -148,9 +148,7 @@ func end(ctx context.Context, m *Member) error {
 	var last error
 	if m.Err() == nil && m.life.started.Load() {
 		m.handOver(ctx)
-		if last = m.recordEnd(ctx); last != nil && m.Err() != nil {
-			last = m.Err() // the member failed meanwhile: what the record could not do came of that
-		}
+		last = m.recordEnd(ctx)
 	}
 	m.life.cancel()
 	m.life.running.Wait()
@@ -160,6 +158,9 @@ func end(ctx context.Context, m *Member) error {
 	m.workers.sendables.work.Wait()
 	m.workers.secrets.passwords.Close()
 	m.data.close()
+	if last != nil && m.Err() != nil {
+		last = m.Err() // the member failed meanwhile, as it has told by now: what the record could not do came of that
+	}
 	if last != nil {
 		return fmt.Errorf("server: record the state at the stop: %w", last)
 	}
