@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"go.uber.org/zap"
 
 	"keelson/internal/kit/vfs"
 )
@@ -60,11 +61,15 @@ func openBytes(t testing.TB, names []string, files [][]byte) (*Contents, error) 
 		writeSegment(t, m, testDir, names[n], files[n])
 	}
 	o := Options{SegmentBytes: 900}
+	whole, wholeErr := ReadOnly(m, testDir, zap.NewNop())
 	c, w, err := Open(m, testDir, o)
 	if err != nil {
 		return nil, err
 	}
 	ok(t, w.Close())
+	if wholeErr == nil && describe(whole) != describe(c) {
+		t.Fatalf("all of the log reads as\n%s, its end as\n%s", describe(whole), describe(c))
+	}
 	if again, text := reopen(t, m, o); text != describe(c) || again.Repaired {
 		t.Fatalf("opened as\n%s, then (repaired %v) as\n%s", describe(c), again.Repaired, text)
 	}

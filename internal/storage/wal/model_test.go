@@ -120,9 +120,13 @@ func (x *world) recover(disk *vfs.Mem, r *rand.Rand, what string) int {
 			again = disk.Crash(dice) // and another one in the middle of mending
 		}
 	}
+	whole, wholeErr := ReadOnly(disk, testDir, modelOptions.filled().Logger)
 	c, w, err := Open(vfs.Inject(disk, nil, hook), testDir, modelOptions)
 	if !x.created && errors.Is(err, fs.ErrNotExist) {
 		return 0
+	}
+	if wholeErr == nil && err == nil && describe(whole) != describe(c) {
+		x.t.Fatalf("seed %d, %s: all of the log reads as\n%sthe end of it as\n%s", x.seed, what, describe(whole), describe(c))
 	}
 	if err != nil {
 		x.t.Fatalf("seed %d, %s: %v", x.seed, what, err)

@@ -95,10 +95,13 @@ func Open(fsys vfs.FS, dir string, o Options) (*Contents, *Writer, error) {
 		return nil, nil, err
 	}
 	w := &Writer{fsys: fsys, dir: dir, options: o}
-	r := &replay{lg: o.Logger}
-	c, err := w.open(r, names)
+	segs, err := lockAll(fsys, dir, names)
+	var c *Contents
+	if err == nil {
+		c, err = w.open(segs)
+	}
 	if err != nil {
-		for _, s := range r.index.segments {
+		for _, s := range segs {
 			_ = s.letGo() // err is what is wrong
 		}
 		return nil, nil, err
@@ -106,14 +109,8 @@ func Open(fsys vfs.FS, dir string, o Options) (*Contents, *Writer, error) {
 	return c, w, nil
 }
 
-func (w *Writer) open(r *replay, names []name) (*Contents, error) {
-	segs, err := lockAll(w.fsys, w.dir, names)
-	r.index.segments = segs
-	if err != nil {
-		return nil, err
-	}
-	end, err := r.run()
-	r.index.segments = segs
+func (w *Writer) open(segs []*segment) (*Contents, error) {
+	r, end, err := replayTail(segs)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func ReadOnly(fsys vfs.FS, dir string, lg *zap.Logger) (*Contents, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &replay{lg: lg}
+	r := &replay{}
 	defer func() {
 		for _, s := range r.index.segments {
 			_ = s.file.Close() // nothing was written to it
@@ -34,10 +34,7 @@ func ReadOnly(fsys vfs.FS, dir string, lg *zap.Logger) (*Contents, error) {
 		}
 		r.index.segments = append(r.index.segments, newSegment(dir, n, f))
 	}
-	segs := r.index.segments
-	_, err = r.run()
-	r.index.segments = segs
-	if err != nil {
+	if _, err = r.run(0); err != nil {
 		return nil, err
 	}
 	return &Contents{Metadata: r.metadata, State: r.state.proto(), Mark: *r.chosen, Entries: r.ents}, nil

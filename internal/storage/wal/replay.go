@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"go.uber.org/zap"
 )
 
 // headFrames is how many frames start every segment: crc and metadata.
@@ -15,7 +14,6 @@ const headFrames = 2
 
 // replay reads a log's segments in order and keeps what a member needs of them.
 type replay struct {
-	lg       *zap.Logger
 	index    index
 	metadata Metadata
 	known    bool // metadata was read
@@ -52,16 +50,35 @@ type tailEnd struct {
 	torn   *flaw  // nil if it ends cleanly
 }
 
-// run reads all segments of r.index.
-func (r *replay) run() (tailEnd, error) {
-	segs := r.index.segments
-	if r.base = max(segs[0].first, 1) - 1; r.base > 0 {
+// replayTail reads from the end of a log what a member needs: all that follows the last snapshot mark. That mostly lies in
+// the last segment, or the last two; each further try reads twice as many. Segments before are neither read nor checked, as
+// nothing in them is asked for again. Only a read of them all finds that the log is damaged.
+func replayTail(segs []*segment) (*replay, tailEnd, error) {
+	for n := 1; ; n *= 2 {
+		from := max(0, len(segs)-n)
+		r := &replay{index: index{segments: segs}}
+		end, err := r.run(from)
+		if damage := (*CorruptError)(nil); from == 0 || !errors.As(err, &damage) {
+			return r, end, err
+		}
+	}
+}
+
+// run reads the segments of r.index from number from on.
+func (r *replay) run(from int) (end tailEnd, err error) {
+	all := r.index.segments
+	defer func() { r.index.segments = all }()
+	for _, s := range all {
+		s.index, s.at = 0, nil
+	}
+	if r.base = max(all[from].first, 1) - 1; r.base > 0 {
 		r.floor, r.index.last = r.base, r.base
 	}
 	r.reader.trust = true
-	all := r.index.segments
-	var end tailEnd
 	for n, s := range all {
+		if n < from {
+			continue
+		}
 		r.index.segments = all[:n+1]
 		size, err := s.file.Size()
 		if err != nil {
@@ -80,7 +97,7 @@ func (r *replay) run() (tailEnd, error) {
 		case !errors.Is(err, errEnd):
 			return end, err
 		}
-		if end.frames < headFrames && (!last || n == 0) {
+		if end.frames < headFrames && (!last || n == from) {
 			return end, &CorruptError{File: s.path, Offset: r.reader.off, Reason: "the segment has no head (crc and metadata)"}
 		}
 	}
@@ -236,9 +253,9 @@ func (r *replay) finish(end *tailEnd) error {
 		r.abandon()
 		r.marks = nil
 		if p.seq == tail.seq && p.states == 0 {
-			r.lg.Warn("dropped an incoming snapshot that was not completed", zap.Uint64("index", p.at))
 			end.off, end.crc = p.off, p.crc
-			end.torn = cmp.Or(end.torn, &flaw{off: p.off, torn: true, reason: "an incoming snapshot without a state that confirms it"})
+			reason := fmt.Sprintf("the snapshot at index %d that came in was not completed: no state confirms it", p.at)
+			end.torn = cmp.Or(end.torn, &flaw{off: p.off, torn: true, reason: reason})
 		}
 	}
 	corrupt := func(format string, args ...any) error {
