@@ -88,7 +88,7 @@ func loadKeys(st *store.Store, s State) (resume int64, err error) {
 		return 0, err
 	}
 	l := s.KV.Loader()
-	if err := st.LoadKeys(l.Add); err != nil {
+	if err := st.Load(l); err != nil {
 		return 0, err
 	}
 	l.Done(0, scheduled, finished)

@@ -168,13 +168,13 @@ func records(n int) [][]byte {
 }
 
 func loadAll(b *testing.B, s *Store, all [][]byte) {
-	l := s.Loader()
+	revs := make([]stored, len(all))
 	for i, kv := range all {
-		if err := l.Add(schema.Revision{Main: int64(i + 2)}, false, kv); err != nil {
-			b.Fatal(err)
-		}
+		revs[i] = stored{rev: schema.Revision{Main: int64(i + 2)}, kv: kv}
 	}
-	l.Done(0, 0, 0)
+	if err := loadRecords(s, revs, runtime.GOMAXPROCS(0), 0, 0); err != nil {
+		b.Fatal(err)
+	}
 }
 
 // BenchmarkLoad1M loads a million revisions of half a million keys.

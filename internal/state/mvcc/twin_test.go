@@ -8,6 +8,8 @@ import (
 	"sort"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"keelson/internal/kit/wire"
 	"keelson/internal/storage/schema"
 )
@@ -82,12 +84,36 @@ func (f *file) Scan(from, to schema.Revision, g func(schema.Revision, bool, []by
 }
 
 func (f *file) load(s *Store, scheduled, finished int64) error {
+	return loadRecords(s, f.sorted(), 1+len(f.records)%4, scheduled, finished)
+}
+
+// loadRecords loads as the store hands out what it has: stretches and parts at the same time.
+func loadRecords(s *Store, records []stored, stretches int, scheduled, finished int64) error {
 	l := s.Loader()
-	for _, r := range f.sorted() {
-		if err := l.Add(r.rev, r.tombstone, r.kv); err != nil {
-			return err
-		}
+	l.Begin(stretches)
+	var adding errgroup.Group
+	for i := range stretches {
+		adding.Go(func() error {
+			for _, r := range records[i*len(records)/stretches : (i+1)*len(records)/stretches] {
+				if err := l.Add(i, r.rev, r.tombstone, r.kv); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
+	if err := adding.Wait(); err != nil {
+		return err
+	}
+	parts, err := l.Added()
+	if err != nil {
+		return err
+	}
+	var gathering sync.WaitGroup
+	for i := range parts {
+		gathering.Go(func() { l.Gather(i) })
+	}
+	gathering.Wait()
 	l.Done(0, scheduled, finished)
 	return nil
 }

@@ -261,12 +261,9 @@ type element struct {
 
 // elements checks the entries of a page that starts at byte at, and what they lead to.
 func (c *checker) elements(at uint64, page, low, high []byte, depth int) error {
-	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
-	if flags != flagBranch && flags != flagLeaf {
-		return c.damage(at+8, "neither a branch nor a leaf page (flags %#x)", flags)
-	}
-	if pageHeader+count*elementSize > len(page) || flags == flagBranch && count == 0 {
-		return c.damage(at+10, "a page of %d entries", count)
+	flags, count, err := c.header(at, page)
+	if err != nil {
+		return err
 	}
 	var last []byte
 	for i := range count {
@@ -299,6 +296,18 @@ func (c *checker) elements(at uint64, page, low, high []byte, depth int) error {
 		}
 	}
 	return nil
+}
+
+// header gives a page's kind and number of entries, for which it has room.
+func (c *checker) header(at uint64, page []byte) (flags uint16, count int, err error) {
+	flags, count = binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
+	if flags != flagBranch && flags != flagLeaf {
+		return 0, 0, c.damage(at+8, "neither a branch nor a leaf page (flags %#x)", flags)
+	}
+	if pageHeader+count*elementSize > len(page) || flags == flagBranch && count == 0 {
+		return 0, 0, c.damage(at+10, "a page of %d entries", count)
+	}
+	return flags, count, nil
 }
 
 // element reads entry i and checks that its key and value lie within the page.

@@ -62,6 +62,12 @@ func loadAll(path string) error {
 		_, err := keyOf(kv)
 		return err
 	})
+	if err == nil {
+		err = s.Load(&collector{refuse: func(_ schema.Revision, kv []byte) error {
+			_, err := keyOf(kv)
+			return err
+		}})
+	}
 	for _, b := range schema.Buckets() {
 		if err == nil {
 			err = s.ForEach(b, func(k, v []byte) error { return nil })
@@ -127,15 +133,20 @@ func TestRefusedRevisionTellsItsPlace(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "db"), Options{NoSync: true})
 	fill(t, s, 300)
 	mine := errors.New("not a key-value")
-	err := s.LoadKeys(func(rev schema.Revision, _ bool, _ []byte) error {
+	refuse := func(rev schema.Revision, _ []byte) error {
 		if rev.Main == 7 {
 			return mine
 		}
 		return nil
-	})
-	corrupt := (*CorruptError)(nil)
-	if !errors.As(err, &corrupt) || !errors.Is(err, mine) || corrupt.Offset <= 0 || corrupt.Offset >= s.Size() {
-		t.Errorf("LoadKeys: %v", err)
+	}
+	for name, err := range map[string]error{
+		"LoadKeys": s.LoadKeys(func(rev schema.Revision, _ bool, kv []byte) error { return refuse(rev, kv) }),
+		"Load":     s.Load(&collector{refuse: refuse}),
+	} {
+		corrupt := (*CorruptError)(nil)
+		if !errors.As(err, &corrupt) || !errors.Is(err, mine) || corrupt.Offset <= 0 || corrupt.Offset >= s.Size() {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

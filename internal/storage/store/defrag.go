@@ -173,7 +173,7 @@ func (d *defragmenter) rewrite(ctx context.Context) (err error) {
 		return err
 	}
 	d.at(DefragCopied)
-	to, err := openWritable(temp, &d.s.o)
+	to, err := openMapped(temp, boltOptions(&d.s.o))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func DefragmentFile(fs vfs.FS, path string, o Options, progress func(done, total
 	if err := CheckFile(name, lockWait); err != nil {
 		return 0, 0, err
 	}
-	f, err := openWritable(name, &o)
+	f, err := openMapped(name, boltOptions(&o))
 	if err != nil {
 		return 0, 0, err
 	}

@@ -131,7 +131,7 @@ func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 	if err := syncDir(); err != nil {
 		return nil, err
 	}
-	f, err := openWritable(path, o)
+	f, err := openMapped(path, boltOptions(o))
 	if err != nil {
 		return nil, err
 	}
@@ -141,9 +141,9 @@ func openFile(path string, o *Options, syncDir func() error) (*file, error) {
 	return f, nil
 }
 
-// openWritable opens a file that is there, and takes its lock.
-func openWritable(path string, o *Options) (*file, error) {
-	f, bo := &file{path: path}, boltOptions(o)
+// openMapped opens a file that is there, and takes its lock.
+func openMapped(path string, bo *bolt.Options) (*file, error) {
+	f := &file{path: path}
 	bo.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
 		f.handle, err = os.OpenFile(name, flag, mode)
 		return f.handle, err

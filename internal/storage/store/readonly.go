@@ -29,13 +29,9 @@ func OpenReadOnly(path string, wait time.Duration) (*ReadOnly, error) {
 	if err := CheckFile(path, wait); err != nil {
 		return nil, err
 	}
-	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: wait, FreelistType: bolt.FreelistMapType})
+	r, err := openUnchecked(path, wait)
 	if err != nil {
 		return nil, err
-	}
-	r := &ReadOnly{path: path, reader: reader{slots: make(chan struct{}, readersMax)}}
-	if err := r.files.swap(&file{db: db, path: path}); err != nil {
-		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
 	err = r.view(func(tx *readTx) error {
 		for _, b := range []schema.Bucket{schema.Key, schema.Meta} {
@@ -51,16 +47,25 @@ func OpenReadOnly(path string, wait time.Duration) (*ReadOnly, error) {
 	return r, nil
 }
 
+// openUnchecked is OpenReadOnly of a file that is believed to be whole.
+func openUnchecked(path string, wait time.Duration) (*ReadOnly, error) {
+	f, err := openMapped(path, &bolt.Options{ReadOnly: true, Timeout: wait, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, err
+	}
+	r := &ReadOnly{path: path, reader: reader{slots: make(chan struct{}, readersMax)}}
+	if err := r.files.swap(f); err != nil {
+		return nil, fmt.Errorf("store: open %s: %w", path, err)
+	}
+	return r, nil
+}
+
 // ReadMark tells how far the state file at path is. It does not look at the rest of it: whoever goes on to use the file
 // checks it.
 func ReadMark(path string) (Mark, error) {
-	db, err := openBolt(path, &bolt.Options{ReadOnly: true, Timeout: lockWait, FreelistType: bolt.FreelistMapType})
+	r, err := openUnchecked(path, lockWait)
 	if err != nil {
 		return Mark{}, err
-	}
-	r := &ReadOnly{path: path, reader: reader{slots: make(chan struct{}, readersMax)}}
-	if err := r.files.swap(&file{db: db, path: path}); err != nil {
-		return Mark{}, fmt.Errorf("store: open %s: %w", path, err)
 	}
 	m, err := r.readMark()
 	return m, errors.Join(err, r.Close())
