@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -28,6 +29,10 @@ var (
 	proxyHeap  = allowance{least: 8 << 20, most: 40 << 20, spare: 8 << 20}
 )
 
+// loadingHeap is a member's while it reads its directory: nearly all that it makes then stays, and each collection would mark it
+// again. Garbage there is some 120 bytes a revision.
+var loadingHeap = allowance{least: 256 << 20, most: 256 << 20}
+
 // heapOf gives the allowance of what a command line starts.
 func heapOf(args []string) allowance {
 	if len(args) > 1 {
@@ -44,10 +49,14 @@ const (
 	allocated = "/gc/heap/allocs:bytes"
 )
 
+// collector is paced: there is one in a process.
+var collector pacer
+
 // pacer sets the collector's target anew after each collection, from a finalizer: nothing else is told of one.
 type pacer struct {
+	mu sync.Mutex // protects all below
 	allowance
-	percent int // in force
+	percent int // in force; 0: the collector is left alone
 	sample  []metrics.Sample
 	// at is when the last collection was, made what was allocated until then; none was yet at the zero time.
 	at   time.Time
@@ -60,14 +69,23 @@ type cycle struct {
 	_     [16]byte // so that it is not put into a block with others
 }
 
-// paceCollector keeps the bounds above for as long as the program runs, unless the user set GOGC or GOMEMLIMIT.
-func paceCollector(a allowance) {
+// start keeps the bounds above for as long as the program runs, unless the user set GOGC or GOMEMLIMIT.
+func (p *pacer) start(a allowance) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	p := &pacer{allowance: a, percent: 100, sample: []metrics.Sample{{Name: liveHeap}, {Name: allocated}}}
-	p.pace()
+	p.percent, p.sample = 100, []metrics.Sample{{Name: liveHeap}, {Name: allocated}}
+	p.allow(a)
 	p.arm()
+}
+
+// allow changes the bounds, and gives those of before.
+func (p *pacer) allow(a allowance) (before allowance) {
+	p.mu.Lock()
+	before, p.allowance = p.allowance, a
+	p.mu.Unlock()
+	p.pace()
+	return before
 }
 
 func (p *pacer) arm() {
@@ -78,6 +96,11 @@ func (p *pacer) arm() {
 }
 
 func (p *pacer) pace() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.percent == 0 {
+		return
+	}
 	metrics.Read(p.sample)
 	live, made, now := p.sample[0].Value.Uint64(), p.sample[1].Value.Uint64(), time.Now()
 	next := percentFor(live, p.garbage(made-p.made, now.Sub(p.at)))

@@ -1,9 +1,36 @@
 package main
 
 import (
+	"runtime/debug"
 	"testing"
 	"time"
 )
+
+// A collector that the user has set is left alone; else more garbage may be there while a directory is read.
+func TestAllow(t *testing.T) {
+	for _, own := range []string{"", "150"} {
+		t.Run("GOGC="+own, func(t *testing.T) {
+			defer debug.SetGCPercent(debug.SetGCPercent(100))
+			t.Setenv("GOGC", own)
+			t.Setenv("GOMEMLIMIT", "")
+			inForce := func() int {
+				percent := debug.SetGCPercent(100)
+				debug.SetGCPercent(percent)
+				return percent
+			}
+			var p pacer
+			p.start(memberHeap)
+			usual := inForce()
+			before := p.allow(loadingHeap)
+			loading := inForce()
+			p.allow(before)
+			after := inForce()
+			if own == "" && (before != memberHeap || loading < 2*usual || loading < 2*after) || own != "" && (usual != 100 || loading != 100 || after != 100) {
+				t.Errorf("%d%% before, %d%% while loading, %d%% afterwards", usual, loading, after)
+			}
+		})
+	}
+}
 
 func TestPercentFor(t *testing.T) {
 	for live, want := range map[uint64]int{0: 1600, 1 << 20: 1600, 64 << 20: 100, 32 << 20: 200, 128 << 20: 50, 1 << 30: 50} {

@@ -39,7 +39,7 @@ const (
 
 func main() {
 	heap := heapOf(os.Args)
-	paceCollector(heap)
+	collector.start(heap)
 	go releaseWhenQuiet(heap.spare)
 	os.Exit(command(os.Args, os.Environ(), os.Stdout, os.Stderr))
 }

@@ -56,10 +56,12 @@ func run(cfg *config.Config, log *zap.Logger, signals <-chan os.Signal) error {
 	seen.registry.MustRegister(newExpiries(secrets))
 	traffic := new(v2http.Traffic)
 	network := newNetwork(cfg, log, seen.registry, secrets.peer, traffic)
+	heap := collector.allow(loadingHeap)
 	m, err := build(cfg, server.Deps{
 		FS: disk(), Clock: clock.System, Logger: log,
 		Network: network.connect, Caller: network, Discover: discover(cfg, log, network), Observe: seen.observer(),
 	}, signals)
+	collector.allow(heap)
 	if err != nil {
 		return err
 	}
