@@ -87,7 +87,7 @@ func runGateway(ctx context.Context, f *gatewayFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := apart(ctx, l.Addr(), o.Endpoints); err != nil {
+	if err := apart(ctx, "gateway", l.Addr(), addresses(o.Endpoints)); err != nil {
 		l.Close()
 		return err
 	}
@@ -125,9 +125,9 @@ func (f *gatewayFlags) options(ctx context.Context) (tcpgateway.Options, error) 
 	return o, err
 }
 
-// apart refuses endpoints that are where the gateway itself listens: it would call itself for ever. What can't be looked up now
-// is left to the gateway, which passes over it.
-func apart(ctx context.Context, at net.Addr, endpoints []tcpgateway.Endpoint) error {
+// apart refuses endpoints (HOST:PORT) that are where a gateway or proxy itself listens: it would call itself for ever. What can't
+// be looked up now is left to it, as it passes over that.
+func apart(ctx context.Context, who string, at net.Addr, endpoints []string) error {
 	own, ok := at.(*net.TCPAddr)
 	if !ok {
 		return nil
@@ -135,14 +135,14 @@ func apart(ctx context.Context, at net.Addr, endpoints []tcpgateway.Endpoint) er
 	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
 	defer cancel()
 	for _, e := range endpoints {
-		host, port, err := net.SplitHostPort(e.Address)
+		host, port, err := net.SplitHostPort(e)
 		if err != nil || port != strconv.Itoa(own.Port) {
 			continue
 		}
 		found, _ := net.DefaultResolver.LookupIPAddr(ctx, host)
 		for _, x := range found {
 			if own.IP.Equal(x.IP) || own.IP.IsUnspecified() && isLocal(x.IP) {
-				return fmt.Errorf("%s (%s) is the gateway's own address: it would pass connections on to itself; give members alone", e.Address, x.IP)
+				return fmt.Errorf("%s (%s) is the %s's own address: it would pass all on to itself; give members alone", e, x.IP, who)
 			}
 		}
 	}

@@ -5,8 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-
-	"keelson/internal/proxy/tcpgateway"
 )
 
 func TestGatewayAddress(t *testing.T) {
@@ -68,22 +66,24 @@ func TestGatewayDomain(t *testing.T) {
 	}
 }
 
-// A gateway before itself would call itself for ever.
-func TestGatewayBeforeItself(t *testing.T) {
+// A gateway, or a proxy, before itself would call itself for ever.
+func TestBeforeItself(t *testing.T) {
 	port := strings.TrimPrefix(freePorts(t, 1)[0], "127.0.0.1:")
-	for listen, endpoint := range map[string]string{
-		"127.0.0.1:" + port: "127.0.0.1:" + port,
-		"localhost:" + port: "http://localhost:" + port,
-		":" + port:          "127.0.0.1:" + port, // all addresses of this machine
-	} {
-		status, out, errs := invoke(t, nil, "gateway", "start", "--listen-addr="+listen, "--endpoints=127.0.0.1:1,"+endpoint)
-		if status != exitFailed || out != "" || !strings.Contains(errs, "is the gateway's own address") {
-			t.Errorf("%s: %d %q %q", listen, status, out, errs)
+	for command, who := range map[string]string{"gateway": "gateway", "grpc-proxy": "proxy"} {
+		for listen, endpoint := range map[string]string{
+			"127.0.0.1:" + port: "127.0.0.1:" + port,
+			"localhost:" + port: "http://localhost:" + port,
+			":" + port:          "127.0.0.1:" + port, // all addresses of this machine
+		} {
+			status, out, errs := invoke(t, nil, command, "start", "--listen-addr="+listen, "--endpoints=127.0.0.1:1,"+endpoint)
+			if status != exitFailed || out != "" || !strings.Contains(errs, "is the "+who+"'s own address") {
+				t.Errorf("%s at %s: %d %q %q", command, listen, status, out, errs)
+			}
 		}
 	}
-	here, elsewhere := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 23790}, tcpgateway.Endpoint{Address: "127.0.0.1:2379"}
+	here := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 23790}
 	for address, own := range map[string]bool{"127.0.0.1:23790": true, "localhost:23790": true, "127.0.0.2:23790": false, "127.0.0.1:2379": false, "nowhere.invalid:23790": false} {
-		if err := apart(t.Context(), here, []tcpgateway.Endpoint{elsewhere, {Address: address}}); (err != nil) != own {
+		if err := apart(t.Context(), "gateway", here, []string{"127.0.0.1:2379", address}); (err != nil) != own {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

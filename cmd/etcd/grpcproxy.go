@@ -83,7 +83,10 @@ func runGRPCProxy(ctx context.Context, f *proxyFlags) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = u.Close() }()                          // it only tells that it was closed
+	defer func() { _ = u.Close() }() // it only tells that it was closed
+	if err := apart(ctx, "proxy", ports.client.Addr(), hostsOf(u.Endpoints())); err != nil {
+		return err
+	}
 	early := context.AfterFunc(ctx, func() { _ = u.Close() }) // a start with leasing waits for the members
 	s, err := grpcproxy.New(context.WithoutCancel(ctx), u, f.options(log, ports.secrets != nil, outgoing))
 	if err != nil {
@@ -206,6 +209,16 @@ func proxyEndpoint(text string, secure bool) (string, error) {
 		return scheme + "://" + address, err
 	}
 	return "", fmt.Errorf("--endpoints: %q: write HOST, HOST:PORT, http://HOST:PORT or https://HOST:PORT", text)
+}
+
+// hostsOf strips the schemes off endpoints.
+func hostsOf(endpoints []string) []string {
+	hosts := make([]string, 0, len(endpoints))
+	for _, e := range endpoints {
+		_, host, _ := strings.Cut(e, "://")
+		hosts = append(hosts, host)
+	}
+	return hosts
 }
 
 // lookUp finds the endpoints in DNS, those that prove that they are the domain's unless --insecure-discovery is set: whoever
