@@ -202,7 +202,7 @@ func (f *front) keep(g *group, address net.Addr, serve func() error) {
 // newHTTP makes a server of HTTP/1.1 and HTTP/2, both in plain text and behind a handshake, whose clients have to keep going.
 func (f *front) newHTTP(g *group, h http.Handler) *http.Server {
 	s := &http.Server{
-		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
+		Handler: listen.Bound(h), ReadHeaderTimeout: headerTime, ConnState: listen.Idle(idleTime), MaxHeaderBytes: headerBytesMax, Protocols: new(http.Protocols),
 		ErrorLog: logging.HTTPErrors(f.log),
 	}
 	// net/http would take frames of a megabyte, and keep as much for each connection, whoever opened it.

@@ -31,7 +31,7 @@ const (
 	// listenTime is how long a connection waits for an answer to its noise.
 	listenTime = 50 * time.Millisecond
 	// grownMax is what noise may leave behind in memory.
-	grownMax = 16 << 20
+	grownMax = 10 << 20
 )
 
 // wave sends noise to one port, made of what it understands.

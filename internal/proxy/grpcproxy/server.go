@@ -180,7 +180,7 @@ func (s *Server) newGRPC(cluster pb.ClusterServer, l layers, kept *cache) *grpc.
 
 func (s *Server) newHTTP(h http.Handler) *http.Server {
 	w := &http.Server{
-		Handler: sockets.Bound(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: headerBytesMax,
+		Handler: sockets.Bound(h), ReadHeaderTimeout: headerTime, ConnState: sockets.Idle(idleTime), MaxHeaderBytes: headerBytesMax,
 		Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReadFrameSize: frameBytesMax},
 		ErrorLog: logging.HTTPErrors(s.o.Logger),
 	}
