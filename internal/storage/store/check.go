@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -50,7 +51,7 @@ type checker struct {
 	path     string
 	pageSize uint64
 	pages    uint64
-	// seen has a bit for each page that something refers to.
+	// seen has a bit for each page that something refers to; checkers of one file share it.
 	seen []uint64
 	// claimed is how many pages that are.
 	claimed uint64
@@ -63,6 +64,8 @@ type checker struct {
 	inBucket bool
 	// visitor, if set, gets all that is in the tree.
 	visitor visitor
+	// later, if set, takes what lies at laterDepth, to be walked by several goroutines.
+	later *[]subtree
 }
 
 // A visitor is handed the content of a file in the order of its keys. The bytes are its only during the call.
@@ -110,7 +113,12 @@ func (c *checker) run() error {
 	if err != nil {
 		return err
 	}
+	var later []subtree
+	c.later = &later
 	if err := c.tree(m.root, nil, nil, 0); err != nil {
+		return err
+	}
+	if err := c.walk(later); err != nil {
 		return err
 	}
 	if m.freelist == noFreelist {
@@ -179,6 +187,10 @@ func (c *checker) tree(id uint64, low, high []byte, depth int) error {
 	if depth > depthMax {
 		return c.damage(id*c.pageSize, "page %d lies too deep", id)
 	}
+	if c.later != nil && depth == laterDepth {
+		*c.later = append(*c.later, subtree{id, low, high, c.inBucket})
+		return nil
+	}
 	page, err := c.page(id)
 	if err != nil {
 		return err
@@ -244,10 +256,9 @@ func (c *checker) read(id uint64) ([]byte, error) {
 
 // claim notes that page p is in use; false where it was already.
 func (c *checker) claim(p uint64) bool {
-	was := c.seen[p/64]&(1<<(p%64)) != 0
-	c.seen[p/64] |= 1 << (p % 64)
+	bit := uint64(1) << (p % 64)
 	c.claimed++
-	return !was
+	return atomic.OrUint64(&c.seen[p/64], bit)&bit == 0
 }
 
 // element is one entry of a branch or leaf page.

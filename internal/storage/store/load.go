@@ -4,16 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"keelson/internal/storage/schema"
 )
-
-// stretchesEach is how many stretches of revisions there are for each processor that loads: with more of them nobody waits
-// long for the last.
-const stretchesEach = 8
 
 // Sink takes all revisions that are stored, on several processors: Begin, then Add for each, then Added, then Gather for
 // each part.
@@ -52,7 +45,7 @@ func (r *reader) Load(to Sink) error {
 	defer forget(txs[0].Tx)
 	var starts [][]byte
 	err = guard(f, func(*bool) error {
-		starts, err = txs[0].starts(stretchesEach * workers)
+		starts, err = txs[0].starts(sharesEach * workers)
 		return err
 	})
 	if err != nil {
@@ -95,26 +88,6 @@ func (r *reader) beginAll(f *file, workers int) (txs []*readTx, err error) {
 		}))
 	}
 	return txs, err
-}
-
-// spread calls f for every i below n, by the given number of goroutines.
-func spread(workers, n int, f func(worker, i int) error) error {
-	var next atomic.Int64
-	var all errgroup.Group
-	for worker := range min(workers, n) {
-		all.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return nil
-				}
-				if err := f(worker, i); err != nil {
-					return err
-				}
-			}
-		})
-	}
-	return all.Wait()
 }
 
 // stretch hands stretch i to the sink.
