@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"fmt"
 	"hash/maphash"
 	"math"
@@ -95,7 +96,7 @@ func (l *Loader) Add(n int, rev schema.Revision, tombstone bool, kv []byte) erro
 		return fmt.Errorf("mvcc: load revision %d.%d: %w", rev.Main, rev.Sub, err)
 	}
 	if s.count == 0 {
-		s.first, s.prefix = rev, p.Key
+		s.first, s.prefix = rev, bytes.Clone(p.Key)
 	} else if k := len(s.prefix); k > len(p.Key) || text(p.Key[:k]) != text(s.prefix) {
 		s.prefix = s.prefix[:shared(text(s.prefix), text(p.Key))]
 	}

@@ -109,7 +109,7 @@ func (tx *readTx) forEach(bk schema.Bucket, f func(k, v []byte) error) error {
 	return nil
 }
 
-// LoadKeys calls f for every stored revision in order, for the load at start. kv, an encoded
+// LoadKeys calls f for every stored revision in order, as tools read them. kv, an encoded
 // mvccpb.KeyValue (of a tombstone: with the key alone), is f's only during the call. What is no revision,
 // and what f refuses, is damage: a *CorruptError.
 func (r *reader) LoadKeys(f func(rev schema.Revision, tombstone bool, kv []byte) error) error {
