@@ -85,6 +85,13 @@ func (r *realm) overHTTP(cert, token, full string, req proto.Message) answer {
 	})
 }
 
+// plainGateway tells whether etcd's gateway calls over the plain port. It takes whichever of a server's ports comes first out of a
+// map; over TLS a caller by WebSocket, who can't send what it looks for, is whom the server's certificate names, and not nobody.
+func (r *realm) plainGateway() bool {
+	a := r.overSocket("", "", pb.Lease_LeaseKeepAlive_FullMethodName, &pb.LeaseKeepAliveRequest{ID: 404})
+	return status.Code(a.err) == codes.InvalidArgument // the user name is empty
+}
+
 // client is one for a certificate, whose connections are kept.
 func (r *realm) client(cert string) *http.Client {
 	if c := r.clients[cert]; c != nil {
@@ -231,6 +238,9 @@ func TestIdentitiesByJSON(t *testing.T) {
 	type walks struct{ byHTTP, bySocket, streams []cell }
 	walk := func(t *testing.T, p process.Program) (w walks) {
 		r := newRealm(t, p, simpleTokens)
+		for p.Name != "keelson" && !r.plainGateway() {
+			r = newRealm(t, p, simpleTokens)
+		}
 		r.way = r.overHTTP
 		w.byHTTP = r.walk(who)
 		if r.way = r.overSocket; p.Name == "keelson" {
