@@ -53,7 +53,7 @@ type checker struct {
 	pages    uint64
 	// seen has a bit for each page that something refers to; checkers of one file share it.
 	seen []uint64
-	// claimed is how many pages that are.
+	// claimed is how many of them this checker has noted.
 	claimed uint64
 	// window holds the pages from windowID on that were read last: neighbours in the tree mostly lie in a
 	// row. large holds the last page that is longer than one. Both are written again and again: of pages that

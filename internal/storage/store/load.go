@@ -51,12 +51,15 @@ func (r *reader) Load(to Sink) error {
 	if err != nil {
 		return err
 	}
+	ends := append(starts[1:len(starts):len(starts)], nil) // the last one is open
 	to.Begin(len(starts))
 	err = spread(workers, len(starts), func(worker, i int) error {
 		return guard(f, func(outside *bool) error {
 			tx := txs[worker]
 			tx.outside = outside
-			return tx.stretch(i, starts, to)
+			return tx.revisions(starts[i], ends[i], func(rev schema.Revision, tombstone bool, kv []byte) error {
+				return to.Add(i, rev, tombstone, kv)
+			})
 		})
 	})
 	if err != nil {
@@ -88,28 +91,6 @@ func (r *reader) beginAll(f *file, workers int) (txs []*readTx, err error) {
 		}))
 	}
 	return txs, err
-}
-
-// stretch hands stretch i to the sink.
-func (tx *readTx) stretch(i int, starts [][]byte, to Sink) error {
-	var end []byte
-	if i+1 < len(starts) {
-		end = starts[i+1]
-	}
-	c := tx.bucket(schema.Key).Cursor()
-	for k, v := c.Seek(starts[i]); k != nil && (end == nil || less(k, end)); k, v = c.Next() {
-		rev, tombstone, err := schema.ParseRevisionKey(k)
-		if err != nil {
-			return tx.corrupt(k, err)
-		}
-		*tx.outside = true
-		err = to.Add(i, rev, tombstone, v)
-		*tx.outside = false
-		if err != nil {
-			return tx.corrupt(k, err)
-		}
-	}
-	return nil
 }
 
 // starts divides bucket key into at most n stretches of about the same size, and gives where each begins: at the keys of the

@@ -116,21 +116,27 @@ func (r *reader) LoadKeys(f func(rev schema.Revision, tombstone bool, kv []byte)
 	return r.viewLong(func(tx *readTx) error {
 		readAhead(tx.Tx)
 		defer forget(tx.Tx)
-		c := tx.bucket(schema.Key).Cursor()
-		for k, v := c.First(); k != nil; k, v = c.Next() {
-			rev, tombstone, err := schema.ParseRevisionKey(k)
-			if err != nil {
-				return tx.corrupt(k, err)
-			}
-			*tx.outside = true
-			err = f(rev, tombstone, v)
-			*tx.outside = false
-			if err != nil {
-				return tx.corrupt(k, err)
-			}
-		}
-		return nil
+		return tx.revisions(nil, nil, f)
 	})
+}
+
+// revisions calls f for every stored revision from the key at or behind from on, in order, up to but not with end (nil: to the
+// last).
+func (tx *readTx) revisions(from, end []byte, f func(rev schema.Revision, tombstone bool, kv []byte) error) error {
+	c := tx.bucket(schema.Key).Cursor()
+	for k, v := c.Seek(from); k != nil && (end == nil || less(k, end)); k, v = c.Next() {
+		rev, tombstone, err := schema.ParseRevisionKey(k)
+		if err != nil {
+			return tx.corrupt(k, err)
+		}
+		*tx.outside = true
+		err = f(rev, tombstone, v)
+		*tx.outside = false
+		if err != nil {
+			return tx.corrupt(k, err)
+		}
+	}
+	return nil
 }
 
 // Values gives a copy of what is stored at each of revs, in their order: encoded mvccpb.KeyValues, nil
