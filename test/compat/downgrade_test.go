@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/test/process"
 )
@@ -123,56 +121,8 @@ func TestDowngradeCanceled(t *testing.T) {
 	handOver(t, held, ends[0], stock(t, "etcd36"))
 }
 
-// stream puts one key after the other until it is told to stop, and gives the keys that were acknowledged.
-func (c *cluster) stream(name string) (stop func() []string) {
-	c.t.Helper()
-	client := process.Dial(c.t, c.all...)
-	ctx, cancel := context.WithCancel(c.t.Context())
-	var done sync.WaitGroup
-	var keys []string
-	done.Go(func() {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
-			key := fmt.Sprintf("%s/%06d", name, i)
-			one, end := context.WithTimeout(ctx, 3*time.Second)
-			if _, err := client.Put(one, key, "v"); err == nil {
-				keys = append(keys, key)
-			}
-			end()
-			<-tick.C
-		}
-	})
-	return func() []string {
-		cancel()
-		done.Wait()
-		return keys
-	}
-}
-
-// holds checks that every key is there, by one member's word.
-func (c *cluster) holds(m *process.Member, name string, keys []string) {
-	c.t.Helper()
-	r, err := m.Client().Get(c.t.Context(), name+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	have := map[string]bool{}
-	for _, kv := range r.Kvs {
-		have[string(kv.Key)] = true
-	}
-	for _, k := range keys {
-		if !have[k] {
-			c.t.Errorf("%s was acknowledged and is gone", k)
-		}
-	}
-	if len(keys) < 100 {
-		c.t.Errorf("only %d puts were acknowledged", len(keys))
-	}
-}
-
-// replace gives every member another program, one by one.
-func (c *cluster) replace(to process.Program, how func(*process.Member)) {
+// replace gives every member another program, one by one, while puts go on: some are acknowledged between two of them.
+func (c *cluster) replace(to process.Program, how func(*process.Member), load *process.Load) {
 	c.t.Helper()
 	for _, m := range c.all {
 		how(m)
@@ -183,6 +133,7 @@ func (c *cluster) replace(to process.Program, how func(*process.Member)) {
 			}
 			return nil
 		})
+		load.Await(c.t, 50)
 	}
 }
 
@@ -200,26 +151,26 @@ func TestDowngradeRolling(t *testing.T) {
 			for _, m := range c.all {
 				versions(t, m, "3.7.0", "3.7.0", false)
 			}
-			stop := c.stream("down")
+			down := process.StartLoad(t, process.Dial(t, c.all...), "down", 200)
 			c.all[1].Ctl("downgrade", "enable", "3.6")
 			for _, m := range c.all {
 				versions(t, m, "3.6.0", "3.6.0", true)
 			}
-			c.replace(stock(t, "etcd36"), e.how)
+			c.replace(stock(t, "etcd36"), e.how, down)
 			for _, m := range c.all {
 				versions(t, m, "3.6.0", "3.6.0", false)
 			}
-			down := stop()
+			down.Stop()
 			c.agree("at 3.6")
-			stop = c.stream("up")
-			c.replace(ours(t), e.how)
+			up := process.StartLoad(t, process.Dial(t, c.all...), "up", 200)
+			c.replace(ours(t), e.how, up)
 			for _, m := range c.all {
 				versions(t, m, "3.7.0", "3.7.0", false)
 			}
-			up := stop()
+			up.Stop()
 			c.agree("back at 3.7")
-			c.holds(c.all[2], "down", down)
-			c.holds(c.all[0], "up", up)
+			down.Check(t, c.all[2].Client())
+			up.Check(t, c.all[0].Client())
 		})
 	}
 }
