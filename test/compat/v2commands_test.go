@@ -19,7 +19,7 @@ var v2Walk = []string{
 	"mk /a 1", "mk /b 1", "mk /b 2", "mk --ttl 1000 /c 1", "-o extended get /c", "-o json get /c", "update /none 1", "update /b 2", "update /b 3 --ttl 1000", "-o extended get /b", "update /b 4", "-o extended get /b",
 	"set /a 2 --swap-with-value 1", "set /a 2 --swap-with-value=-1", "set /a 3 --swap-with-index 1", "set /none 3 --swap-with-index 1", "set /none 3 --swap-with-value x", "-o extended set /a 4",
 	"mkdir /dir", "mkdir /dir", "-o extended mkdir /dir2", "-o json mkdir /dir3 --ttl 1000", "set /dir 1", "get /dir", "set /dir/one 1", "set /dir/two/three 3", "set /a/b 1", "setdir /dir", "setdir /dir --ttl 1000", "-o json setdir /dir4", "setdir /a",
-	"updatedir /none", "updatedir /dir --ttl 900", "-o json ls /dir3", "updatedir /dir3", "-o extended updatedir /dir3 --ttl 0", "updatedir /a --ttl 5",
+	"updatedir /none", "updatedir /dir --ttl 900", "-o json ls /dir3", "updatedir /dir3", "-o extended updatedir /dir3 --ttl 0", "updatedir /a --ttl 1000",
 	"ls --sort", "ls --sort -p", "ls --sort --recursive -p /dir", "ls /dir/one", "ls /none", "ls /dir2", "-o json ls --sort --recursive /dir", "-o extended ls --sort /dir", "set /_hidden x", "set /dir/_hidden x", "ls --sort", "get /_hidden", "ls --sort /dir",
 	"mk --in-order /queue one", "mk --in-order /queue two", "-o json mk --in-order /queue three --ttl 1000", "ls --sort /queue", "mk --in-order /a x",
 	"rm /dir", "rmdir /dir", "rmdir /dir2", "rm --dir /dir3", "-o json rm --dir /dir4", "rm /none", "rmdir /none", "rm /b --with-value wrong", "rm /b --with-index 1", "rm /b --with-value 4", "-o extended rm /c", "rm --recursive /dir/two", "rm -r /queue", "-o json rm --recursive /dir", "rm -r /", "rmdir /", "rmdir /a",
