@@ -7,13 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-	"net/http/httptest"
-	"sync/atomic"
 )
 
 // patience is far above what any step here takes.
@@ -65,35 +66,36 @@ func isTimeout(err error) bool {
 
 // A handler that reads a body whole may then take its time: the bound is the body's.
 func TestBoundEndsWithTheBody(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	s := &http.Server{Handler: Bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := http.NewResponseController(w)
-		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // a bound that is about to pass
-		if _, err := io.ReadAll(r.Body); err != nil {
-			ended <- err
-			return
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		s := &http.Server{Handler: Bound(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c := http.NewResponseController(w)
+			_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // a bound that is about to pass
+			if _, err := io.ReadAll(r.Body); err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				ended <- r.Context().Err()
+			case <-time.After(300 * time.Millisecond):
+				ended <- nil
+			}
+		}))}
+		l := newPipes()
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		c, _ := l.dial()
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"); err != nil {
+			t.Fatal(err)
 		}
-		select {
-		case <-r.Context().Done():
-			ended <- r.Context().Err()
-		case <-time.After(300 * time.Millisecond):
-			ended <- nil
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
-	}))}
-	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
-	c := dialed(t, l.Addr().String())
-	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+		c.Close()
+		s.Close()
+		<-served
+	})
 }
 
 // Whoever opens many connections and sends nothing loses the oldest, and keeps nobody else out.

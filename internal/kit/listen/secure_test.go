@@ -131,8 +131,11 @@ func servesAll(t *testing.T, plain bool) {
 			t.Errorf("%q", body)
 		}
 	}
-	if plain && len(refused) > 0 {
-		t.Errorf("refused: %+v", <-refused)
+	for plain && len(refused) > 0 {
+		// The one that says nothing is, once it had its time: on a slow machine that is over by now.
+		if r := <-refused; r.Remote.String() != silent.LocalAddr().String() {
+			t.Errorf("refused: %+v", r)
+		}
 	}
 }
 

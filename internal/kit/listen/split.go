@@ -79,13 +79,13 @@ func (s *Split) Serve() error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	return acceptAll(s.from, s.closed, s.log, s.Close, func(c net.Conn) {
-		running.Go(func() { s.route(c) })
+		place := s.adopt(c) // here: the oldest is the one that was accepted first, in whichever order goroutines begin
+		running.Go(func() { s.route(c, place) })
 	})
 }
 
 // route reads a connection's beginning and hands it to its server. Nobody waits for a server longer than the Split lives.
-func (s *Split) route(c net.Conn) {
-	place := s.adopt(c)
+func (s *Split) route(c net.Conn, place *list.Element) {
 	if place == nil {
 		c.Close()
 		return

@@ -119,7 +119,7 @@ func TestSlowClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	w.SetDeadline(time.Now().Add(10 * time.Second))
+	w.SetDeadline(time.Now().Add(patience))
 	io.WriteString(w, http2.ClientPreface)
 	f := http2.NewFramer(w, w)
 	f.WriteSettings()
