@@ -108,6 +108,9 @@ func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
 	}
 	for {
 		ttl, err := s.table.Renew(id, s.clock.Now())
+		if errors.Is(err, lease.ErrNotFound) {
+			return 0, s.gone(ctx)
+		}
 		if !errors.Is(err, lease.ErrExpired) {
 			return ttl, err
 		}
@@ -119,6 +122,15 @@ func (s *Leases) RenewHere(ctx context.Context, id int64) (int64, error) {
 			return 0, explainRead(ctx.Err(), ErrTimeout)
 		}
 	}
+}
+
+// gone answers ErrNotFound once the keys of a lease that is not there are gone too: a revocation takes the lease out of the
+// table before the view without its keys is published, and who heard of its end must not find them.
+func (s *Leases) gone(ctx context.Context) error {
+	if err := s.reads.settle(ctx); err != nil {
+		return err
+	}
+	return lease.ErrNotFound
 }
 
 // LeaseTimeToLive tells how long a lease has, and its keys if asked. One that isn't there has -1.
@@ -173,7 +185,7 @@ func (s *Leases) TimeToLiveHere(ctx context.Context, r *pb.LeaseTimeToLiveReques
 	}
 	l, ok := s.table.Lookup(r.ID)
 	if !ok {
-		return nil, lease.ErrNotFound
+		return nil, s.gone(ctx)
 	}
 	left, ok := s.table.Remaining(r.ID, s.clock.Now())
 	if !ok {

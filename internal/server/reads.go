@@ -45,6 +45,17 @@ func (r *reads) linearize(ctx context.Context) error {
 	return nil
 }
 
+// settle returns once all is published that is committed as far as this member knows. While entries are applied, some of their
+// effect shows outside of the view before.
+func (r *reads) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	if err := r.loop.WaitApplied(ctx, r.loop.Status().Commit); err != nil {
+		return explainRead(err, ErrTimeoutWaitAppliedIndex)
+	}
+	return nil
+}
+
 // unanswered counts a question without an answer. Readers share questions, so of all that end within a second, one is told.
 func (r *reads) unanswered(err error) {
 	if errors.Is(err, context.Canceled) {

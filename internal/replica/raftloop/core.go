@@ -233,7 +233,7 @@ func (c *core) ready(rd raft.Ready) {
 	}
 	if rd.HardState != nil || rd.SoftState != nil {
 		c.cut.update()
-		c.show()
+		c.show() // a commit index before its entries are applied: see Loop.Status
 	}
 	if n := len(rd.Entries); n > 0 {
 		c.pump.appended(rd.Entries[n-1].GetIndex())
