@@ -96,8 +96,8 @@ func (s *snapshotter) note(p point) {
 	case <-s.wants:
 	default:
 	}
+	s.last.Store(p.index) // before: whoever makes it may take that back
 	s.wants <- p
-	s.last.Store(p.index)
 }
 
 // begin takes over what a start found.
@@ -122,7 +122,8 @@ func (s *snapshotter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case p := <-s.wants:
-			if err := s.make(ctx, p); err != nil && ctx.Err() == nil {
+			// A loop that has stopped of itself tells why: that must not look like a reason beside it.
+			if err := s.make(ctx, p); err != nil && ctx.Err() == nil && !errors.Is(err, raftloop.ErrStopped) {
 				s.fail(err)
 				return
 			}

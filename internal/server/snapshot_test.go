@@ -65,7 +65,8 @@ func TestSnapshotOrder(t *testing.T) {
 	s.m = m
 	s.mu.Unlock()
 	m.Start()
-	deadline := time.Now().Add(20 * time.Second)
+	eventually(t, m, "the first versions", at(m, "3.7.0", "3.7.0")) // the member's own last entry: none comes while it stops
+	deadline := time.Now().Add(patience)
 	for i := 0; ; i++ {
 		put(t, m, fmt.Sprint(i), strings.Repeat("v", 100))
 		s.mu.Lock()
@@ -98,4 +99,27 @@ func TestSnapshotOrder(t *testing.T) {
 	if err != nil || len(members.Members) != 1 || got.ConfState.GetVoters()[0] != members.Members[0].ID || c.Mark.ConfState.GetVoters()[0] != m.ID() {
 		t.Errorf("voters %v in the .snap file, %v in the log, members %v (%v)", got.ConfState, c.Mark.ConfState, members, err)
 	}
+}
+
+// Where the log's loop has failed, what it failed of is the member's reason, and not that a snapshot was not recorded in it.
+func TestSnapshotterLeavesTheReason(t *testing.T) {
+	m := openIdle(t)
+	if err := m.machine.Apply(entries(t, 1, putRequest("a")), nil); err != nil {
+		t.Fatal(err)
+	}
+	m.loop.Stop()
+	s := m.workers.snapshotter
+	told := make(chan error, 1)
+	s.fail = func(err error) { told <- err }
+	var running sync.WaitGroup
+	running.Go(func() { s.run(m.life.ctx) })
+	for range 3 { // the third is taken in once the first is done with
+		select {
+		case s.wants <- *m.machine.end.Load():
+		case err := <-told:
+			t.Fatalf("the member's reason is %v", err)
+		}
+	}
+	m.life.cancel()
+	running.Wait()
 }
