@@ -79,7 +79,8 @@ func TestQuota(t *testing.T) {
 	if r, err := m.Alarm(t.Context(), &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: m.ID(), Alarm: pb.AlarmType_NOSPACE}); err != nil || len(r.Alarms) != 1 {
 		t.Fatal(r, err)
 	}
-	m.KV.quota.bytesMax *= 2 // stands for a file that was defragmented
+	stop(t, m)
+	m = start(t, testConfig(t, dir, "--quota-backend-bytes", fmt.Sprint(2*testQuota))) // stands for a file that was defragmented
 	put(t, m, "again", "1")
 }
 

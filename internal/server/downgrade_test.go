@@ -24,7 +24,7 @@ func eventually(t *testing.T, m *Member, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(10 * time.Second); !done(); {
+	for end := time.After(patience); !done(); {
 		m.workers.versions.nudge()
 		select {
 		case <-tick.C:

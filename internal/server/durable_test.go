@@ -170,7 +170,7 @@ func TestDiskErrors(t *testing.T) {
 			if err := m.Err(); !errors.Is(err, c.err) || !strings.Contains(err.Error(), ".wal") {
 				t.Errorf("the member stopped with %v, not with the disk's %v and the file's name", err, c.err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			_ = m.Stop(ctx) // what is left to close may fail too, on such a disk
 			m = start(t, testConfig(t, dir))
@@ -228,7 +228,7 @@ func untilFailed(t *testing.T, m *Member) []int {
 	}
 	select {
 	case <-m.Failed():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the member goes on without its disk")
 	}
 	cancel()

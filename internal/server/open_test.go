@@ -77,7 +77,7 @@ func TestStopBeforeStart(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the stop does not end")
 	}
 	m = start(t, testConfig(t, dir))

@@ -85,7 +85,7 @@ func TestStopOnHungDisk(t *testing.T) {
 	close(release)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(10 * time.Second); ; { // what was left behind closes the files once the disk works
+	for end := time.After(patience); ; { // what was left behind closes the files once the disk works
 		again, err := New(testConfig(t, dir), smallDeps(vfs.OS, testLogger(t)))
 		if err == nil {
 			stop(t, again)

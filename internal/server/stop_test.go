@@ -84,7 +84,7 @@ func TestStopUnderLoad(t *testing.T) {
 		cancel()
 		clients.Wait()
 	}
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	for runtime.NumGoroutine() > before {
 		select {
 		case <-deadline:
