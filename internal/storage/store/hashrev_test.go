@@ -75,7 +75,7 @@ func TestHashAtBesideCompactions(t *testing.T) {
 		c.v = wire.AppendKeyValue(nil, kv)
 		history = append(history, c)
 	}
-	written := make(chan int64, revs/batch)
+	written := make(chan int64) // the writer is one batch ahead, so that each compaction is seen however slow the hashes are
 	var all sync.WaitGroup
 	all.Go(func() {
 		defer close(written)
@@ -96,7 +96,11 @@ func TestHashAtBesideCompactions(t *testing.T) {
 			if compact {
 				<-s.Compact(Compaction{Rev: b.Rev - batch/2, Dead: handOut(deadIn(t, s, b.Rev-batch/2))})
 			}
-			written <- b.Rev
+			select {
+			case written <- b.Rev:
+			case <-t.Context().Done():
+				return
+			}
 		}
 	})
 	answers, compactions := 0, map[int64]bool{}
