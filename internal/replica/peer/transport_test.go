@@ -29,6 +29,9 @@ import (
 
 const testCluster = 0xc1
 
+// patience bounds what a test waits for.
+const patience = time.Minute
+
 // recorder is a Receiver that keeps what it is told. Each kind of news goes to a channel.
 type recorder struct {
 	steps     chan *raftpb.Message
@@ -97,8 +100,10 @@ func newEnd(t *testing.T, id, clusterID uint64) *end {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A process that is held up for some seconds is silent, and ends no stream by that.
 	e.Transport = New(Params{ID: id, ClusterID: clusterID, Receiver: e.recorder}, Options{
 		PeerURLs: []string{"http://" + l.Addr().String()}, Clock: clock.System, Logger: zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)),
+		DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience,
 	})
 	e.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: e.Handler(local{})}}
 	e.http.Start()
@@ -139,12 +144,12 @@ func eventually(t *testing.T, f func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(10 * time.Second)
+	end := time.After(patience)
 	for !f() {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatal("did not happen within 10 s")
+			t.Fatal("did not happen within ", patience)
 		}
 	}
 }
@@ -154,8 +159,8 @@ func await[T any](t *testing.T, ch <-chan T) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(10 * time.Second):
-		t.Fatal("nothing came within 10 s")
+	case <-time.After(patience):
+		t.Fatal("nothing came within ", patience)
 		panic("unreachable")
 	}
 }
