@@ -75,7 +75,7 @@ func newSite(t testing.TB, change func(*Options)) *site {
 func siteOn(t testing.TB, store Store, change func(*Options)) *site {
 	t.Helper()
 	s := &site{t: t, store: store}
-	o := Options{Advertise: "http://discovery.example:8087", Clock: &later{Clock: clock.System}, Rate: plenty}
+	o := Options{Advertise: "http://discovery.example:8087", Clock: &later{Clock: clock.System}, Rate: plenty, Timeout: patience}
 	if change != nil {
 		change(&o)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,7 +197,7 @@ type breaking struct {
 	pb.WatchClient
 	mu    sync.Mutex // guards end
 	end   context.CancelFunc
-	began atomic.Int32
+	began chan struct{} // has one for each
 }
 
 func (b *breaking) Watch(ctx context.Context, o ...grpc.CallOption) (grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse], error) {
@@ -206,18 +205,19 @@ func (b *breaking) Watch(ctx context.Context, o ...grpc.CallOption) (grpc.BidiSt
 	b.mu.Lock()
 	b.end = end
 	b.mu.Unlock()
-	b.began.Add(1)
+	b.began <- struct{}{}
 	return b.WatchClient.Watch(ctx, o...)
 }
 
 // A watch of the cluster that breaks off is begun anew, and nobody who waits misses what came meanwhile.
 func TestBrokenWatch(t *testing.T) {
 	store := newStore(t)
-	b := &breaking{WatchClient: store.Watch}
+	b := &breaking{WatchClient: store.Watch, began: make(chan struct{}, 100)}
 	store.Watch = b
 	s := siteOn(t, store, nil)
 	token := s.token("3")
 	resp := s.waits(token + "?recursive=true&wait=true")
+	<-b.began
 	b.mu.Lock()
 	b.end()
 	b.mu.Unlock()

@@ -21,6 +21,9 @@ import (
 	"keelson/test/solo"
 )
 
+// patience is far above what any step here takes.
+const patience = time.Minute
+
 // fixture is a member of a cluster of one with its edge, served over HTTP/1.1 and HTTP/2.
 type fixture struct {
 	t      testing.TB
@@ -68,7 +71,7 @@ type answer struct {
 // send makes a request with headers, given as names and values in turn.
 func (f *fixture) send(method, path, body string, header ...string) answer {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, f.http.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -128,7 +131,7 @@ func (f *fixture) awaitWatchers(n int) {
 	f.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		_, watchers, _, _ := f.member.Watch().Stats()
 		if watchers == n {

@@ -25,7 +25,7 @@ func (f *fixture) dial(path string, header ...string) *websocket.Conn {
 	}
 	r.Body.Close()
 	f.t.Cleanup(func() { c.Close() })
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second)) // the connection is new
+	_ = c.SetReadDeadline(time.Now().Add(patience)) // the connection is new
 	return c
 }
 

@@ -33,7 +33,7 @@ func newPlace(t *testing.T) *place {
 	t.Helper()
 	m := solo.Start(t)
 	e := New(m, Options{
-		Prefix: v2tree.DefaultPrefix, Timeout: 5 * time.Second, ClientCertAuth: true,
+		Prefix: v2tree.DefaultPrefix, Timeout: time.Minute, ClientCertAuth: true,
 		Caller: func(ctx context.Context, _ *http.Request) (context.Context, error) { return ctx, nil },
 	})
 	return &place{t, m, e, e.Handler()}

@@ -41,7 +41,7 @@ func newPlace(t testing.TB, change func(*Options)) *place {
 
 // serve makes the edge.
 func (p *place) serve(change func(*Options)) {
-	o := Options{Prefix: v2tree.DefaultPrefix, Timeout: 5 * time.Second, Clock: clock.System, Name: "solo"}
+	o := Options{Prefix: v2tree.DefaultPrefix, Timeout: time.Minute, Clock: clock.System, Name: "solo"}
 	if change != nil {
 		change(&o)
 	}

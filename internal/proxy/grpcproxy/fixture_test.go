@@ -19,6 +19,9 @@ import (
 	"keelson/test/solo"
 )
 
+// patience bounds what a test waits for.
+const patience = time.Minute
+
 // fixture is a proxy before a member of a cluster of one.
 type fixture struct {
 	t      testing.TB
@@ -108,7 +111,7 @@ func listen(t testing.TB) net.Listener {
 
 func dial(t testing.TB, addr string, opts ...grpc.DialOption) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: 20 * time.Second, Logger: zap.NewNop(), DialOptions: opts})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: patience, Logger: zap.NewNop(), DialOptions: opts})
 	if err != nil {
 		t.Fatal(err)
 	}

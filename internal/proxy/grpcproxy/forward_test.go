@@ -93,30 +93,32 @@ func TestForwardsBytes(t *testing.T) {
 
 // A serializable range is remembered until a change of its keys was tried, however that went.
 func TestForwarderRemembers(t *testing.T) {
-	m := &answering{answer: encoded(t, &pb.RangeResponse{Count: 1})}
-	f := &forwarder{to: m, cache: newCache(clock.System)}
-	get := forwarded(f, pb.KV_Range_FullMethodName, wire.DecodeRangeRequest)
-	ask := func(r *pb.RangeRequest, calls int) {
-		t.Helper()
-		before := m.calls
-		if answer, err := send(t, get, encoded(t, r), nil); err != nil || !bytes.Equal(answer, m.answer) || m.calls-before != calls {
-			t.Errorf("%v: %q, %v after %d calls", r, answer, err, m.calls-before)
+	synctest.Test(t, func(t *testing.T) { // an answer is kept for a second
+		m := &answering{answer: encoded(t, &pb.RangeResponse{Count: 1})}
+		f := &forwarder{to: m, cache: newCache(clock.System)}
+		get := forwarded(f, pb.KV_Range_FullMethodName, wire.DecodeRangeRequest)
+		ask := func(r *pb.RangeRequest, calls int) {
+			t.Helper()
+			before := m.calls
+			if answer, err := send(t, get, encoded(t, r), nil); err != nil || !bytes.Equal(answer, m.answer) || m.calls-before != calls {
+				t.Errorf("%v: %q, %v after %d calls", r, answer, err, m.calls-before)
+			}
 		}
-	}
-	kept := &pb.RangeRequest{Key: []byte("k"), Serializable: true}
-	ask(kept, 1)
-	ask(kept, 0)
-	ask(&pb.RangeRequest{Key: []byte("k")}, 1)
-	m.fail = errors.New("lost on the way")
-	if _, err := send(t, forwarded(f, pb.KV_Put_FullMethodName, wire.DecodePutRequest), encoded(t, &pb.PutRequest{Key: []byte("k")}), nil); !errors.Is(err, m.fail) {
-		t.Error(err)
-	}
-	if _, err := send(t, get, encoded(t, kept), nil); !errors.Is(err, m.fail) {
-		t.Error("remembered a failure, or what may have been changed:", err)
-	}
-	m.fail = nil
-	ask(kept, 1)
-	ask(kept, 0)
+		kept := &pb.RangeRequest{Key: []byte("k"), Serializable: true}
+		ask(kept, 1)
+		ask(kept, 0)
+		ask(&pb.RangeRequest{Key: []byte("k")}, 1)
+		m.fail = errors.New("lost on the way")
+		if _, err := send(t, forwarded(f, pb.KV_Put_FullMethodName, wire.DecodePutRequest), encoded(t, &pb.PutRequest{Key: []byte("k")}), nil); !errors.Is(err, m.fail) {
+			t.Error(err)
+		}
+		if _, err := send(t, get, encoded(t, kept), nil); !errors.Is(err, m.fail) {
+			t.Error("remembered a failure, or what may have been changed:", err)
+		}
+		m.fail = nil
+		ask(kept, 1)
+		ask(kept, 0)
+	})
 }
 
 // A range in parts comes through whole, and so does its refusal.

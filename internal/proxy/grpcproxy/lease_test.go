@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -43,7 +42,7 @@ func TestKeepAlivesShareAStream(t *testing.T) {
 func TestKeepAliveOfNoLease(t *testing.T) {
 	f := serve(t)
 	l := pb.NewLeaseClient(f.proxy.ActiveConnection())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s, err := l.LeaseKeepAlive(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // follow reads what comes on ch until it has n events, and tells of any that is missing, double or out of order.
 func follow(ch clientv3.WatchChan, n int, from int64) error {
 	next := from
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(patience)
 	for n > 0 {
 		select {
 		case wr, ok := <-ch:
@@ -103,7 +103,7 @@ func TestLateWatchers(t *testing.T) {
 	if err := follow(older, 1, now+1); err != nil {
 		t.Error(err)
 	}
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for tick := time.Tick(10 * time.Millisecond); f.watchers.Load() != 1; {
 		select {
 		case <-tick:
@@ -119,7 +119,7 @@ func TestWatchersEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	<-f.proxy.Watch(ctx, "k", clientv3.WithCreatedNotify())
 	cancel()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for tick := time.Tick(10 * time.Millisecond); f.watchers.Load() != 0; {
 		select {
 		case <-tick:

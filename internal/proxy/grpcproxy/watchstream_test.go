@@ -23,7 +23,7 @@ type raw struct {
 
 func (f *fixture) raw() raw {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 2*patience)
 	f.t.Cleanup(cancel)
 	s, err := pb.NewWatchClient(f.proxy.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(1<<30))
 	if err != nil {
