@@ -89,7 +89,7 @@ func TestCheckDatascaleNeedsMetrics(t *testing.T) {
 
 func TestMirrorNeedsItsDestination(t *testing.T) {
 	f := startFake(t, false)
-	status, _, diag := runProgram([]string{"--endpoints=" + f.addr, "--command-timeout=200ms", "make-mirror", "127.0.0.1:1"}, "", nil)
+	status, _, diag := runProgram([]string{"--endpoints=" + f.addr, "--dial-timeout=30s", "--command-timeout=1s", "make-mirror", "127.0.0.1:1"}, "", nil)
 	if status != statusError || !strings.Contains(diag, "destination 127.0.0.1:1") {
 		t.Errorf("exit %d, %s", status, diag)
 	}

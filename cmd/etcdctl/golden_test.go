@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 // runCase runs one command line and writes down what it printed, with what differs from run to run made equal.
 func runCase(b *bytes.Buffer, addr, line string, more ...string) {
 	line, stdin, _ := strings.Cut(line, "|")
-	args := append([]string{"--endpoints=" + addr, "--command-timeout=5s", "--dial-timeout=5s"}, strings.Fields(line)...)
+	args := append([]string{"--endpoints=" + addr, "--command-timeout=1m", "--dial-timeout=1m"}, strings.Fields(line)...)
 	args = append(args, more...)
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, "''", "")

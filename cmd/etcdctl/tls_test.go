@@ -159,7 +159,7 @@ func TestMirrorBetweenAuthorities(t *testing.T) {
 	for _, x := range []*authority{a, b} {
 		x.sign("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
-	src := "--command-timeout=3s --dial-timeout=30s --endpoints=https://" + from.addr + " --user=root:pw --cacert=" + a.path("ca.crt") + " --cert=" + a.path("client.crt") + " --key=" + a.path("client.key")
+	src := "--command-timeout=30s --dial-timeout=30s --endpoints=https://" + from.addr + " --user=root:pw --cacert=" + a.path("ca.crt") + " --cert=" + a.path("client.crt") + " --key=" + a.path("client.key")
 	dst := " make-mirror --rev=5 https://" + to.addr + " --dest-cacert=" + b.path("ca.crt") + " --dest-cert=" + b.path("client.crt") + " --dest-key=" + b.path("client.key")
 	for _, c := range []struct {
 		name, line, stdin string
@@ -170,7 +170,7 @@ func TestMirrorBetweenAuthorities(t *testing.T) {
 		{"as a user", src + dst + " --dest-user=root:pw", "", statusError, "", "Error: etcdserver: mvcc: required revision has been compacted\n"},
 		{"as a user who is asked", src + dst + " --dest-user=root", "pw\n", statusError, "Destination Password: \n", "Error: etcdserver: mvcc: required revision has been compacted\n"},
 		{"as a wrong user", src + dst + " --dest-user=root --dest-password=no", "", statusBadConnection, "", "Error: etcdserver: authentication failed, invalid user ID or password\n"},
-		{"the source's authority", src + strings.ReplaceAll(dst, b.dir, a.dir), "", statusError, "", "Error: destination https://" + to.addr + ": context deadline exceeded\nHint: https://" + to.addr + ": tls: failed to verify certificate: x509: certificate signed by unknown authority"},
+		{"the source's authority", strings.Replace(src, "=30s", "=3s", 1) + strings.ReplaceAll(dst, b.dir, a.dir), "", statusError, "", "Error: destination https://" + to.addr + ": context deadline exceeded\nHint: https://" + to.addr + ": tls: failed to verify certificate: x509: certificate signed by unknown authority"},
 	} {
 		status, out, diag := runProgram(strings.Fields(c.line), c.stdin, nil)
 		if status != c.status || out != c.out || !strings.HasPrefix(diag, c.diag) {
