@@ -242,6 +242,13 @@ func TestPostsWithoutStreams(t *testing.T) {
 // TestPeerDead ends a process: the survivor hears of it once.
 func TestPeerDead(t *testing.T) {
 	a, b := pair(t)
+	// Both streams to the survivor have come up there, too: one that comes up behind the loss of the other is another loss.
+	entries := appendMessage(1, 1, 1, 1, entry(1, 2, "x"))
+	entries.From, entries.To = new(uint64(2)), new(uint64(1))
+	b.Send([]*raftpb.Message{entries, heartbeat(2, 1, 1)})
+	for range 2 {
+		await(t, a.steps)
+	}
 	b.http.Listener.Close()
 	b.http.CloseClientConnections()
 	if id := await(t, a.dead); id != 2 {
