@@ -1,7 +1,6 @@
 package process
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -38,17 +37,18 @@ func (u *users) enable(m *Member) {
 	u.once.Do(func() {
 		m.t.Helper()
 		c := m.Client()
-		ctx, cancel := context.WithTimeout(m.t.Context(), Patience)
-		defer cancel()
-		_, err := c.UserAddWithOptions(ctx, rootUser, "", &clientv3.UserAddOptions{NoPassword: true})
+		ctx := m.t.Context()
+		_, err := Answered(m.t, func() (*clientv3.AuthUserAddResponse, error) {
+			return c.UserAddWithOptions(ctx, rootUser, "", &clientv3.UserAddOptions{NoPassword: true})
+		})
 		if errors.Is(err, rpctypes.ErrUserAlreadyExist) {
 			err = nil // the directory has lived before
 		}
 		if err == nil {
-			_, err = c.UserGrantRole(ctx, rootUser, rootUser)
+			_, err = Answered(m.t, func() (*clientv3.AuthUserGrantRoleResponse, error) { return c.UserGrantRole(ctx, rootUser, rootUser) })
 		}
 		if err == nil {
-			_, err = c.AuthEnable(ctx)
+			_, err = Answered(m.t, func() (*clientv3.AuthEnableResponse, error) { return c.AuthEnable(ctx) })
 		}
 		if err != nil {
 			m.t.Fatalf("%s asks for no users: %v", m.Name, err)

@@ -23,9 +23,10 @@ const (
 // users see it, and not one. It keeps which were acknowledged. It belongs to one test.
 type Load struct {
 	// Failed is what clients saw instead of an acknowledgement; Slowest the longest time that an acknowledged put took.
-	// Both are for after Stop.
-	Failed  []Failure
-	Slowest time.Duration
+	// Stalled is the longest time for which the machine kept the load itself from running: a control for what else in this
+	// process is slow. All are for after Stop.
+	Failed           []Failure
+	Slowest, Stalled time.Duration
 
 	prefix string
 	cancel context.CancelFunc
@@ -57,11 +58,12 @@ func StartLoad(t testing.TB, c *clientv3.Client, prefix string, rate int) *Load 
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		start := time.Now()
-		for {
+		for ran := start; ; ran = time.Now() {
 			select {
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
+				l.Stalled = max(l.Stalled, time.Since(ran))
 				for due := int(now.Sub(start) * time.Duration(rate) / time.Second); l.begun < due; {
 					l.put(c)
 				}
@@ -127,7 +129,7 @@ func (l *Load) Check(t testing.TB, c *clientv3.Client) int {
 	found := map[string]string{}
 	end := clientv3.GetPrefixRangeEnd(l.prefix + "/")
 	for from := l.prefix + "/"; ; {
-		ctx, cancel := context.WithTimeout(t.Context(), putTime)
+		ctx, cancel := context.WithTimeout(t.Context(), Patience)
 		r, err := c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageKeys))
 		cancel()
 		if err != nil {
