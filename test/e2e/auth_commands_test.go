@@ -23,9 +23,9 @@ func (c *mutual) env() []string {
 	for _, m := range c.all {
 		urls = append(urls, m.ClientURL())
 	}
-	return []string{
+	return append([]string{
 		"ETCDCTL_ENDPOINTS=" + strings.Join(urls, ","), "ETCDCTL_CACERT=" + c.at("ca"), "ETCDCTL_CERT=" + c.client.CertFile, "ETCDCTL_KEY=" + c.client.KeyFile,
-	}
+	}, process.CtlTimes...)
 }
 
 // step is one command of a walk, and what it must end with and print.
@@ -55,7 +55,7 @@ const (
 // kind of verb, until it is turned off again.
 func TestUsersByCommand(t *testing.T) {
 	t.Parallel()
-	c := threeMutual(t)
+	c := threeMutual(t, steady) // each step is made once
 	c.walk(t, []step{
 		{"auth enable", "", 1, "Error: etcdserver: root user does not exist\nHint: make it first: etcdctl user add root\n"},
 		{"user add root", "secret\nsecret\n", 0, "Type password of root again for confirmation: \nUser root created\n"},

@@ -147,7 +147,7 @@ func TestElect(t *testing.T) {
 func TestLeaseRunsOut(t *testing.T) {
 	t.Parallel()
 	m := process.Single(t, keelson, "").Serve()
-	id := strings.Fields(m.Ctl("lease", "grant", "2"))[1]
+	id := strings.Fields(m.Ctl("lease", "grant", "10"))[1] // more than a busy machine takes for the steps that need it
 	m.Ctl("put", "leased", "v", "--lease="+id)
 	m.Kill()
 	m.Serve()

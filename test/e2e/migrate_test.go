@@ -18,7 +18,7 @@ import (
 func TestMigrateCluster(t *testing.T) {
 	t.Parallel()
 	plainOnly(t, "v2 with users and certificates is compared elsewhere")
-	all := three(t, "--enable-v2")
+	all := three(t, "--enable-v2", steady)
 	for i := range 40 {
 		path, form := fmt.Sprintf("/dir%d/key%d", i%4, i), url.Values{"value": {fmt.Sprint(i)}}
 		if i%5 == 0 {
@@ -28,9 +28,7 @@ func TestMigrateCluster(t *testing.T) {
 			t.Fatalf("%d %+v", status, e)
 		}
 	}
-	if _, err := all[0].Client().Put(t.Context(), "/dir0/v3", "1"); err != nil {
-		t.Fatal(err)
-	}
+	put(t, all[0].Client(), "/dir0/v3", "1")
 	atOneEntry(t, all)
 	for _, m := range all {
 		m.Stop()
@@ -70,9 +68,7 @@ func TestMigrateCluster(t *testing.T) {
 	if len(hashes) != 1 {
 		t.Errorf("hashes %v", hashes)
 	}
-	if _, err := all[1].Client().Put(t.Context(), "/dir0/after", "1"); err != nil {
-		t.Error(err)
-	}
+	put(t, all[1].Client(), "/dir0/after", "1")
 }
 
 // atOneEntry waits until all members have executed the same entry.
