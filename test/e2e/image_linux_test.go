@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -188,11 +189,7 @@ func (i *image) docker(t *testing.T, host *process.Host, args ...string) *proces
 func run(t *testing.T, m *process.Member, args ...string) string {
 	t.Helper()
 	args = append(slices.Clone(m.Place.Enter), args...)
-	o := process.Tool(t, args[0], "", nil, args[1:]...)
-	if o.Status != 0 {
-		t.Fatalf("%v: status %d: %s%s", args, o.Status, o.Stdout, o.Stderr)
-	}
-	return o.Stdout
+	return process.Done(t, fmt.Sprint(args), func() process.Outcome { return process.Tool(t, args[0], "", nil, args[1:]...) })
 }
 
 // The image says what etcd's users count on, and its programs run in it, as any user.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,10 @@ import (
 var shBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // pageTime bounds a whole page: on an idle machine one takes some 15 s.
-const pageTime = 2 * time.Minute
+const pageTime = 5 * time.Minute
+
+// wait is how long a page looks at a stream, which a person has seen enough of sooner than a busy machine has begun it.
+var wait = strings.NewReplacer("-m 1 ", "-m 5 ")
 
 // followPage runs every command of a page, in its order: its blocks are one script, with addresses of its own. It gives what
 // was printed.
@@ -34,7 +38,7 @@ func followPage(t *testing.T, file, programs string, blocksMin int, env ...strin
 	}
 	script := "set -euo pipefail\ntrap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\ntrap 'exit 1' TERM\nset -x\n"
 	for _, b := range blocks {
-		script += string(b[1]) + "\n"
+		script += wait.Replace(string(b[1])) + "\n"
 	}
 	for _, program := range strings.Fields(programs) {
 		if _, err := exec.LookPath(program); err != nil {
@@ -49,7 +53,9 @@ func followPage(t *testing.T, file, programs string, blocksMin int, env ...strin
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(append(process.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "PKI="+cmd.Dir), env...)
+	// No page is about an election that a busy machine holds.
+	calm := append(process.Environ(), "ETCD_ELECTION_TIMEOUT=5000", "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "PKI="+cmd.Dir)
+	cmd.Env = slices.Concat(calm, process.CtlTimes, env)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends the members that it started
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

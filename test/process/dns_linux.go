@@ -94,7 +94,7 @@ func (z *Zone) Resolve(hosts ...*Host) {
 		}
 	}
 	file := filepath.Join(z.t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(file, fmt.Appendf(nil, "nameserver %s\noptions timeout:1 attempts:2\n", z.host.Addr), 0o644); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, "nameserver %s\noptions timeout:2 attempts:10\n", z.host.Addr), 0o644); err != nil {
 		z.t.Fatal(err)
 	}
 	script := `mount --bind "$1" ` + resolvConf + ` && shift && exec "$@"`
