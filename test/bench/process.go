@@ -46,7 +46,7 @@ type process struct {
 
 const (
 	// readyTime is how long a server may take to answer its first request, stopTime to end after SIGTERM.
-	readyTime = 20 * time.Second
+	readyTime = time.Minute
 	stopTime  = 20 * time.Second
 	// readyStep lies between two attempts, which are cheap: a server that is not there refuses the connection.
 	readyStep = 5 * time.Millisecond
