@@ -7,7 +7,7 @@ const { Etcd3, EtcdLockFailedError, EtcdLeaseInvalidError, EtcdPermissionDeniedE
 
 const hosts = process.env.ETCD_ENDPOINT;
 const client = new Etcd3({ hosts });
-const test = (name, run) => node.test(name, { timeout: 20000 }, run);
+const test = (name, run) => node.test(name, { timeout: 60000 }, run);
 node.after(() => client.close());
 
 test('a key in every type', async () => {
@@ -108,9 +108,9 @@ test('leases', async () => {
   assert.equal(lease.revoked(), true);
   assert.equal(await client.get('leased'), null);
 
-  const short = client.lease(1, { autoKeepAlive: false });
-  await short.put('short').value('1');
-  const w = await client.watch().key('short').only('delete').create();
+  const short = client.lease(5, { autoKeepAlive: false });
+  const { header } = await short.put('short').value('1');
+  const w = await client.watch().key('short').only('delete').startRevision(header.revision).create(); // it may be gone by now
   await once(w, 'delete');
   assert.equal(await client.get('short'), null);
   await w.cancel();

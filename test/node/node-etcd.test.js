@@ -7,7 +7,7 @@ const Etcd = require('node-etcd');
 
 const etcd = new Etcd([process.env.ETCD_ENDPOINT]);
 
-const test = (name, run) => node.test(name, { timeout: 20000 }, run);
+const test = (name, run) => node.test(name, { timeout: 60000 }, run);
 
 // call gives [error, answer, headers] of a method, whose last argument is a callback.
 const call = (name, ...args) => new Promise((done) => etcd[name](...args, (err, body, headers) => done([err, body, headers])));
