@@ -31,13 +31,14 @@ func TestKillKeepsWrites(t *testing.T) {
 		enough := make(chan struct{}, writers)
 		for w := range writers {
 			done.Go(func() {
-				for n := 1; ; n++ {
+				for n := 1; ctx.Err() == nil; {
 					if _, err := c.Put(ctx, fmt.Sprintf("w%d/%06d", w, acked[w]), strconv.Itoa(round)); err != nil {
-						return
+						continue // the same again, unless the round is over
 					}
 					if acked[w]++; n == each {
 						enough <- struct{}{}
 					}
+					n++
 				}
 			})
 		}

@@ -55,8 +55,14 @@ func TestMirror(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := range 1100 { // more than a page of the first copy
-		put(fmt.Sprintf("/a/%04d", i), "first")
+	for i := range 11 { // more than a page of the first copy, by few syncs
+		var ops []clientv3.Op
+		for n := range 100 {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/a/%04d", i*100+n), "first"))
+		}
+		if _, err := src.Txn(ctx).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	put("/other", "not copied")
 	same := func(what string) {

@@ -215,7 +215,7 @@ func TestNoise(t *testing.T) {
 
 const (
 	// busyPuts of busyBytes each make more garbage than a member keeps when nobody asks it for anything.
-	busyPuts, busyBytes = 600, 128 << 10
+	busyPuts, busyBytes = 75, 1 << 20 // few puts, each of which may wait long for its sync
 	// stillTime is how long resident memory has to stay the same.
 	stillTime = 2 * time.Second
 )

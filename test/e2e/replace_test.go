@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -50,7 +49,7 @@ func TestReplaceThroughLearners(t *testing.T) {
 		if status := old.WaitExit(); status != 0 {
 			t.Errorf("%s ended with status %d after its removal", old.Name, status)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
 		defer cancel()
 		if err := client.Sync(ctx); err != nil {
 			t.Error(err)
