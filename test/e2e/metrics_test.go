@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"io"
 	"regexp"
 	"slices"
@@ -110,9 +111,15 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := process.Single(t, keelson, "", "--metrics=extensive").Serve()
 	use(t, m)
-	text, err := m.HTTP("/metrics")
-	must(t, err)
-	types, labels := scrape(text)
+	var types map[string]string
+	var labels map[string]map[string]bool
+	process.Until(t, "the cluster's version is known", func() error { // it is told behind the member's start
+		text, err := m.HTTP("/metrics")
+		if types, labels = scrape(text); err == nil && types["etcd_cluster_version"] == "" {
+			err = errors.New("no etcd_cluster_version")
+		}
+		return err
+	})
 	for i, line := range strings.Split(strings.TrimSuffix(metricsTable, "\n"), "\n") {
 		row := strings.Split(line, "\t")
 		if i == 0 {

@@ -135,7 +135,8 @@ func TestV2Expiry(t *testing.T) {
 	all := three(t, "--enable-v2")
 	gone := leader(t, all)
 	left := all[(gone+1)%3]
-	resp, err := http.Get(left.ClientURL() + "/v2/keys/ttl?wait=true&recursive=true&stream=true")
+	stream := http.Client{Timeout: 3 * process.Patience} // or it would wait for ever where nothing ends
+	resp, err := stream.Get(left.ClientURL() + "/v2/keys/ttl?wait=true&recursive=true&stream=true")
 	if err != nil {
 		t.Fatal(err)
 	}
