@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -41,16 +41,30 @@ type services struct {
 func reach(t *testing.T, m *process.Member) *services {
 	t.Helper()
 	conn, err := grpc.NewClient(m.ClientAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)), grpc.WithUnaryInterceptor(patiently), grpc.WithStreamInterceptor(patientStream(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), process.Patience)
-	t.Cleanup(cancel)
 	return &services{
-		t, ctx, conn, pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn),
+		t, t.Context(), conn, pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn),
 		pb.NewWatchClient(conn), lockpb.NewLockClient(conn), electionpb.NewElectionClient(conn),
+	}
+}
+
+// patiently gives each call its own time: hundreds of them, with a slow disk under them, take longer than any one may.
+func patiently(ctx context.Context, method string, ask, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, o ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, process.Patience)
+	defer cancel()
+	return call(ctx, method, ask, reply, conn, o...)
+}
+
+// patientStream does it for streams, which may last until the test ends.
+func patientStream(t *testing.T) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+		ctx, cancel := context.WithTimeout(ctx, process.Patience)
+		t.Cleanup(cancel)
+		return open(ctx, d, conn, method, o...)
 	}
 }
 
@@ -181,9 +195,11 @@ func txns() []proto.Message {
 
 func leases() []proto.Message {
 	return []proto.Message{
-		&pb.LeaseGrantRequest{ID: 77, TTL: 600}, &pb.LeaseGrantRequest{ID: 77, TTL: 5}, &pb.LeaseGrantRequest{ID: 78}, &pb.LeaseGrantRequest{ID: 79, TTL: 1}, &pb.LeaseGrantRequest{ID: 80, TTL: -5}, &pb.LeaseGrantRequest{ID: 81, TTL: 9000000001}, &pb.LeaseGrantRequest{ID: 82, TTL: 9000000000},
+		&pb.LeaseGrantRequest{ID: 77, TTL: 600}, &pb.LeaseGrantRequest{ID: 77, TTL: 5}, &pb.LeaseGrantRequest{ID: 81, TTL: 9000000001}, &pb.LeaseGrantRequest{ID: 82, TTL: 9000000000},
 		&pb.LeaseGrantRequest{ID: -7, TTL: 600}, &pb.PutRequest{Key: b("leased/1"), Lease: 77}, &pb.PutRequest{Key: b("leased/2"), Lease: 77}, &pb.PutRequest{Key: b("leased/3"), Lease: -7}, &pb.PutRequest{Key: b("leased/1"), IgnoreLease: true, Value: b("x")}, &pb.LeaseTimeToLiveRequest{ID: 77, Keys: true}, &pb.LeaseTimeToLiveRequest{ID: 404, Keys: true}, &pb.LeaseTimeToLiveRequest{},
-		&pb.LeaseKeepAliveRequest{ID: 77}, &pb.LeaseKeepAliveRequest{ID: 404}, &pb.LeaseKeepAliveRequest{}, &pb.LeaseRevokeRequest{ID: 77}, &pb.LeaseRevokeRequest{ID: 77}, &pb.LeaseRevokeRequest{}, &pb.RangeRequest{Key: b("leased/"), RangeEnd: b("leased0")}, &pb.LeaseRevokeRequest{ID: 82}, &pb.LeaseRevokeRequest{ID: -7}, &pb.LeaseLeasesRequest{},
+		&pb.LeaseKeepAliveRequest{ID: 77}, &pb.LeaseKeepAliveRequest{ID: 404}, &pb.LeaseKeepAliveRequest{}, &pb.LeaseRevokeRequest{ID: 77}, &pb.LeaseRevokeRequest{ID: 77}, &pb.LeaseRevokeRequest{}, &pb.RangeRequest{Key: b("leased/"), RangeEnd: b("leased0")}, &pb.LeaseLeasesRequest{}, &pb.LeaseRevokeRequest{ID: 82}, &pb.LeaseRevokeRequest{ID: -7}, &pb.LeaseLeasesRequest{},
+		// These last a moment: nothing after them lists leases.
+		&pb.LeaseGrantRequest{ID: 78}, &pb.LeaseGrantRequest{ID: 79, TTL: 1}, &pb.LeaseGrantRequest{ID: 80, TTL: -5},
 		&pb.LeaseGrantRequest{TTL: 9000000001}, &pb.PutRequest{Key: b("k00"), Lease: 77},
 	}
 }
@@ -265,12 +281,16 @@ func TestCalls(t *testing.T) {
 	agree(t, got, want)
 }
 
+var aged = regexp.MustCompile(`"TTL":"5\d\d"`)
+
+// young gives the leases of 600 s in an answer back what they have aged, which is more on a busy machine.
+func young(answer string) string { return aged.ReplaceAllString(answer, `"TTL":"600"`) }
+
 // callAll sends requests, and gives each with its answer.
 func callAll(s *services, requests []proto.Message) (all []string) {
 	for _, r := range requests {
 		asked := fmt.Sprintf("%T %.200s", r, show(r, nil))
-		answer := strings.ReplaceAll(show(s.send(r)), `"TTL":"599"`, `"TTL":"600"`) // a lease may have aged by now
-		all = append(all, asked+"\n  "+answer)
+		all = append(all, asked+"\n  "+young(show(s.send(r))))
 	}
 	return all
 }

@@ -77,6 +77,7 @@ var unstable = []struct {
 	{regexp.MustCompile(`"ts":"[^"]*"`), `"ts":"<T>"`},
 	{regexp.MustCompile(`0x[0-9a-f]{8,}`), "<P>"},
 	{regexp.MustCompile(`remaining\(\d+s\)`), "remaining(<T>)"},
+	{regexp.MustCompile(`"TTL" : [34]\d\b`), `"TTL" : <T>`}, // what is left of 50 s
 	{regexp.MustCompile(`"(raft_index|raftIndex|RaftIndex)":\d+`), `"$1":<N>`},
 }
 
