@@ -32,11 +32,22 @@ func TestEndpoints(t *testing.T) {
 			for _, state := range []string{"well", "one down"} {
 				if state == "one down" {
 					all[2].Kill()
+					all[0].WaitHealthy() // it may have led
+					all[1].WaitHealthy()
 				}
 				for _, verb := range []string{"status", "health", "hashkv", "hashkv --rev=2", "hashkv --rev=99"} {
 					for _, format := range []string{"simple", "table", "json", "fields"} {
-						args := append(strings.Fields("--command-timeout=2s --cluster -w "+format+" endpoint"), strings.Fields(verb)...)
-						got, want := endpointsBy(t, ours(t), all[0], args), endpointsBy(t, theirs, all[0], args)
+						args := append(strings.Fields("--command-timeout=30s --cluster -w "+format+" endpoint"), strings.Fields(verb)...)
+						var got, want string
+						process.Until(t, "the members stay as they are while both look", func() error {
+							// Members apply, write their files' versions and elect in their own time.
+							want = endpointsBy(t, theirs, all[0], args)
+							got = endpointsBy(t, ours(t), all[0], args)
+							if again := endpointsBy(t, theirs, all[0], args); again != want {
+								return fmt.Errorf("etcd's printed\n%s\nand then\n%s", want, again)
+							}
+							return nil
+						})
 						if got != want {
 							t.Errorf("%s: %v:\n%s\nby etcd's:\n%s", state, args, got, want)
 						}
