@@ -16,8 +16,8 @@ import (
 )
 
 // ttlSlack is how many seconds the two clocks of a lease may be apart: they are started one after the other, on a busy
-// machine.
-const ttlSlack = 3
+// machine, where one of them may be starved. Leases of programs differ by more.
+const ttlSlack = 60
 
 // tokenShape is what a simple token looks like; its letters are drawn at random, its number is that of an entry.
 var tokenShape = regexp.MustCompile(`^[a-zA-Z]{16}\.\d+$`)

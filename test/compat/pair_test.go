@@ -350,6 +350,6 @@ func (p *pair) until(what string, check func(*side) bool) {
 
 const (
 	// settlePatience is how long the two may take to agree on what comes by itself: events, the end of a compaction.
-	settlePatience = 15 * time.Second
+	settlePatience = process.Patience
 	settleInterval = 5 * time.Millisecond
 )
