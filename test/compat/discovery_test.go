@@ -86,7 +86,7 @@ func TestDiscoveryFile(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "etcd.yml")
 		text := fmt.Sprintf(`{name: %s, data-dir: %q, listen-client-urls: "%s", advertise-client-urls: "%s", listen-peer-urls: "%s", initial-advertise-peer-urls: "%s",
   discovery-config: {token: tok, client: {
-    endpoints: ["%s"], dial-timeout: 3000000000, request-timeout: 4000000000, secure: {insecure-transport: true}, auth: {username: root, password: secret}}}}
+    endpoints: ["%s"], dial-timeout: 30000000000, request-timeout: 31000000000, secure: {insecure-transport: true}, auth: {username: root, password: secret}}}}
 `, m.Name, m.Dir, m.ClientURL(), m.ClientURL(), m.PeerURL(), m.PeerURL(), registry.ClientURL())
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -43,6 +43,9 @@ func v2call(t testing.TB, m *process.Member, method, path string, form url.Value
 	return r.StatusCode, string(body)
 }
 
+// ttlUnit divides the TTLs of a history but the shortest: rounded up to it, what is left is what was asked for.
+const ttlUnit = 1000
+
 // v2history changes v2's tree at random, by every kind of request.
 func v2history(t testing.TB, m *process.Member, r *rand.Rand, n int) {
 	t.Helper()
@@ -58,13 +61,13 @@ func v2history(t testing.TB, m *process.Member, r *rand.Rand, n int) {
 		method, at := "PUT", path()
 		switch r.IntN(12) {
 		case 0, 1:
-			form.Set("ttl", strconv.Itoa(100+r.IntN(900)))
+			form.Set("ttl", strconv.Itoa(ttlUnit*(1+r.IntN(9))))
 		case 2:
 			form.Set("ttl", "1")
 		case 3:
-			form = url.Values{"dir": {"true"}, "ttl": {strconv.Itoa(100 + r.IntN(900))}}
+			form = url.Values{"dir": {"true"}, "ttl": {strconv.Itoa(ttlUnit * (1 + r.IntN(9)))}}
 		case 4:
-			form = url.Values{"dir": {"true"}, "prevExist": {"true"}, "ttl": {strconv.Itoa(100 + r.IntN(900))}}
+			form = url.Values{"dir": {"true"}, "prevExist": {"true"}, "ttl": {strconv.Itoa(ttlUnit * (1 + r.IntN(9)))}}
 		case 5:
 			form.Set("prevExist", strconv.FormatBool(r.IntN(2) == 0))
 		case 6:
@@ -74,7 +77,7 @@ func v2history(t testing.TB, m *process.Member, r *rand.Rand, n int) {
 		case 8:
 			method = "POST"
 		case 9:
-			form = url.Values{"refresh": {"true"}, "ttl": {strconv.Itoa(100 + r.IntN(900))}, "prevExist": {"true"}}
+			form = url.Values{"refresh": {"true"}, "ttl": {strconv.Itoa(ttlUnit * (1 + r.IntN(9)))}, "prevExist": {"true"}}
 		case 10:
 			method, at, form = "DELETE", at+[]string{"", "?recursive=true", "?dir=true", "?prevValue=1"}[r.IntN(4)], nil
 		}
@@ -172,7 +175,7 @@ func v2Settled(t testing.TB, m *process.Member) {
 		root := v2tree(t, m)
 		var short error
 		root.files(0, func(n *v2node, _ int64) {
-			if n.Expiration != nil && n.TTL < 50 {
+			if n.Expiration != nil && n.TTL < 500 {
 				short = errors.New(n.Key)
 			}
 		})
@@ -308,7 +311,7 @@ func TestMigrateStockCluster(t *testing.T) {
 	start(there)
 	v2history(t, all[1], rand.New(rand.NewPCG(9, 1)), 150)
 	v2Settled(t, all[2])
-	if _, err := all[0].Client().Put(t.Context(), "v3", "x"); err != nil {
+	if err := settled(t, func() error { _, err := all[0].Client().Put(t.Context(), "v3", "x"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range all {
@@ -332,7 +335,7 @@ func TestMigrateStockCluster(t *testing.T) {
 		if len(want.keys) < 10 || len(want.leases) == 0 || !slices.ContainsFunc(want.keys, func(k string) bool { return strings.HasPrefix(k, `"v3"="x"`) }) {
 			t.Errorf("%s: keys %q, leases %q", p.Name, want.keys, want.leases)
 		}
-		if _, err := all[2].Client().Put(t.Context(), "after "+p.Name, "x"); err != nil {
+		if err := settled(t, func() error { _, err := all[2].Client().Put(t.Context(), "after "+p.Name, "x"); return err }); err != nil {
 			t.Error(err)
 		}
 		for _, m := range all {
@@ -419,7 +422,7 @@ func TestMigrateTransformer(t *testing.T) {
 	for _, p := range []process.Program{there, ours(t)} {
 		in := filepath.Join(dir, p.Name)
 		// 3.4 loses what it has not read when the program ends.
-		if err := os.WriteFile(program, fmt.Appendf(nil, "#!/bin/sh\ncat >%s\ncat %s\nsleep 1\n", in, out), 0o700); err != nil {
+		if err := os.WriteFile(program, fmt.Appendf(nil, "#!/bin/sh\ncat >%s\ncat %s\nsleep 5\n", in, out), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		c := copied(t, m, there)
@@ -461,7 +464,7 @@ func transformed(t *testing.T, b []byte) (nodes []string) {
 		}
 		text := string(raw)
 		if n.TTL != 0 {
-			text = strings.Replace(text, fmt.Sprintf(`"ttl":%d`, n.TTL), fmt.Sprintf(`"ttl":%d`, n.TTL/60), 1)
+			text = strings.Replace(text, fmt.Sprintf(`"ttl":%d`, n.TTL), fmt.Sprintf(`"ttl":%d`, (n.TTL+ttlUnit-1)/ttlUnit), 1)
 		}
 		nodes = append(nodes, text)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/test/process"
@@ -182,24 +183,34 @@ func (c *cluster) agree(when string) {
 	})
 }
 
-// catchUp keeps one follower of each kind down until the leader's log no longer reaches back to it: it needs a snapshot.
+// catchUp keeps one follower of each kind down until the leader's log no longer reaches back to it: it needs a snapshot. Where
+// another one came to lead meanwhile, or the leader had sent a snapshot before, nothing is shown: it is done once more.
 func (c *cluster) catchUp(leading, kind string) {
 	c.t.Helper()
-	lead := c.leadAfresh(leading)
-	m := c.oneOf(kind, lead)
-	if m == nil {
-		return
+	for range 10 {
+		lead := c.leadAfresh(leading)
+		m := c.oneOf(kind, lead)
+		if m == nil {
+			return
+		}
+		m.Kill()
+		c.puts(fmt.Sprintf("without a %s under a %s", kind, leading), 1200)
+		err := settled(c.t, func() error { _, err := lead.Client().Compact(c.t.Context(), 20); return err })
+		if err != nil && !strings.Contains(err.Error(), "compacted") {
+			c.t.Fatal(err)
+		}
+		fresh := !strings.Contains(lead.Log(), "sent database snapshot")
+		m.Serve()
+		c.agree(fmt.Sprintf("a %s caught up with a %s", kind, leading))
+		if log := m.Log(); strings.Contains(log, `"msg":"applying a snapshot"`) || strings.Contains(log, `"msg":"applied snapshot"`) {
+			return
+		}
+		if fresh && c.leader() == lead {
+			c.t.Errorf("under a %s (%s) the %s (%s) did not catch up by a snapshot", leading, lead.Name, kind, m.Name)
+			return
+		}
 	}
-	m.Kill()
-	c.puts(fmt.Sprintf("without a %s under a %s", kind, leading), 1200)
-	if _, err := lead.Client().Compact(c.t.Context(), 20); err != nil && !strings.Contains(err.Error(), "compacted") {
-		c.t.Fatal(err)
-	}
-	m.Serve()
-	c.agree(fmt.Sprintf("a %s caught up with a %s", kind, leading))
-	if log := m.Log(); !strings.Contains(log, `"msg":"applying a snapshot"`) && !strings.Contains(log, `"msg":"applied snapshot"`) {
-		c.t.Errorf("under a %s (%s) the %s (%s) did not catch up by a snapshot", leading, lead.Name, kind, m.Name)
-	}
+	c.t.Errorf("no %s led for long enough", leading)
 }
 
 // Members of both kinds form one cluster: each kind leads, a follower of each kind catches up by snapshot under a leader
@@ -259,7 +270,8 @@ func (c *cluster) leases() {
 					c.t.Errorf("led by %s: %s looks at the lease of %s: %v %v", leading, other.Program.Name, m.Program.Name, r, err)
 				}
 			}
-			if _, err := client.Revoke(c.t.Context(), l.ID); err != nil {
+			// The client asks by itself once more where an election came in between: then the lease may be gone.
+			if _, err := client.Revoke(c.t.Context(), l.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				c.t.Fatal(err)
 			}
 		}

@@ -3,12 +3,14 @@ package compat
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"keelson/test/process"
@@ -111,18 +113,43 @@ type writer struct {
 
 func (w *writer) put(key, value string, o ...clientv3.OpOption) {
 	w.t.Helper()
-	r, err := w.c.Put(w.ctx, key, value, o...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.rev = r.Header.Revision
+	w.do(func() error {
+		r, err := w.c.Put(w.ctx, key, value, o...)
+		if err == nil {
+			w.rev = r.Header.Revision
+		}
+		return err
+	})
 }
 
 func (w *writer) del(key string, o ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.c.Delete(w.ctx, key, o...); err != nil {
+	w.do(func() error { _, err := w.c.Delete(w.ctx, key, o...); return err })
+}
+
+func (w *writer) do(ask func() error) {
+	w.t.Helper()
+	if err := settled(w.t, ask); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// settled asks a cluster until no election is in the way, and gives what comes of it then. There may be one at any time on a
+// busy machine. What was asked before may have taken effect.
+func settled(t testing.TB, ask func() error) (answer error) {
+	t.Helper()
+	process.Until(t, "no election is in the way", func() error {
+		answer = ask()
+		for _, passing := range []error{
+			rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
+		} {
+			if errors.Is(rpctypes.Error(answer), passing) {
+				return answer
+			}
+		}
+		return nil
+	})
+	return answer
 }
 
 func (w *writer) lease(ttl int64) clientv3.LeaseID {
@@ -132,6 +159,20 @@ func (w *writer) lease(ttl int64) clientv3.LeaseID {
 		w.t.Fatal(err)
 	}
 	return l.ID
+}
+
+// compact compacts, and waits until the member has.
+func compact(t testing.TB, c *clientv3.Client, rev int64) {
+	t.Helper()
+	tries := 0
+	err := settled(t, func() error {
+		tries++
+		_, err := c.Compact(t.Context(), rev, clientv3.WithCompactPhysical())
+		return err
+	})
+	if err != nil && (tries == 1 || !errors.Is(err, rpctypes.ErrCompacted)) { // an earlier try may have taken effect
+		t.Fatal(err)
+	}
 }
 
 // write makes a history of everything that leaves a trace in a directory: puts, overwrites, deletes, ranges of them,
@@ -160,16 +201,14 @@ func write(t testing.TB, m *process.Member, round int) {
 	}
 	w.put(key(7), "keeps its lease", clientv3.WithLease(long))
 	w.put(key(7), "and keeps it", clientv3.WithIgnoreLease())
-	if _, err := w.c.Compact(w.ctx, w.rev-20, clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
+	compact(t, w.c, w.rev-20)
 	for i := range 40 {
-		_, err := w.c.Txn(w.ctx).If(clientv3.Compare(clientv3.Version(key(i)), ">", 1)).
-			Then(clientv3.OpPut(key(i), "many"), clientv3.OpDelete(key(i+1)), clientv3.OpPut(key(200+i), "new"), clientv3.OpDelete("nothing")).
-			Else(clientv3.OpDelete(key(i)), clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key(300+i), "nested")}, nil)).Commit()
-		if err != nil {
-			t.Fatal(err)
-		}
+		w.do(func() error {
+			_, err := w.c.Txn(w.ctx).If(clientv3.Compare(clientv3.Version(key(i)), ">", 1)).
+				Then(clientv3.OpPut(key(i), "many"), clientv3.OpDelete(key(i+1)), clientv3.OpPut(key(200+i), "new"), clientv3.OpDelete("nothing")).
+				Else(clientv3.OpDelete(key(i)), clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(key(300+i), "nested")}, nil)).Commit()
+			return err
+		})
 	}
 	w.put("end", fmt.Sprint(round))
 }

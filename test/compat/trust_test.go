@@ -75,7 +75,7 @@ func TestNoFalseAlarm(t *testing.T) {
 			if m == lead {
 				continue
 			}
-			m.Ctl("defrag")
+			m.Ctl("defrag", "--command-timeout=30s")
 			if i%2 == 0 {
 				m.Kill()
 			} else {
@@ -84,6 +84,7 @@ func TestNoFalseAlarm(t *testing.T) {
 			m.Serve()
 		}
 		process.Until(t, "ten checks were made", func() error {
+			c.hand(lead) // who leads checks, and an election may come in between
 			if n := strings.Count(lead.Log(), "finished peer corruption check") - before; n < 10 {
 				return fmt.Errorf("%d checks", n)
 			}
@@ -94,7 +95,7 @@ func TestNoFalseAlarm(t *testing.T) {
 		})
 	}
 	for _, m := range c.all {
-		if out := m.Ctl("alarm", "list"); out != "" {
+		if out := m.Ctl("alarm", "list", "--command-timeout=30s"); out != "" {
 			t.Errorf("%s: a false alarm: %q", m.Program.Name, out)
 		}
 	}
@@ -107,7 +108,10 @@ func TestDamageMixed(t *testing.T) {
 			t.Parallel()
 			c := formWith(t, []string{"--corrupt-check-time=300ms"}, "keelson", "etcd37", "keelson")
 			c.puts("k", 20)
-			if _, err := c.all[0].Client().Put(t.Context(), "rare", "a rare value, and there is no other"); err != nil {
+			if err := settled(t, func() error {
+				_, err := c.all[0].Client().Put(t.Context(), "rare", "a rare value, and there is no other")
+				return err
+			}); err != nil {
 				t.Fatal(err)
 			}
 			c.agree("at first")
@@ -129,7 +133,7 @@ func TestDamageMixed(t *testing.T) {
 				return nil
 			})
 			for _, m := range c.all {
-				if _, err := m.Client().Put(t.Context(), "k", "v"); !errors.Is(err, rpctypes.ErrCorrupt) {
+				if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "k", "v"); return err }); !errors.Is(err, rpctypes.ErrCorrupt) {
 					t.Errorf("%s: a put: %v", m.Program.Name, err)
 				}
 			}
@@ -146,29 +150,34 @@ func TestNoSpaceMixed(t *testing.T) {
 		value := strings.Repeat("x", 100_000)
 		var err error
 		for i := 0; i < 200 && err == nil; i++ {
-			_, err = client.Put(t.Context(), fmt.Sprintf("fill/%d", i), value)
+			err = settled(t, func() error { _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", i), value); return err })
 		}
 		if !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Fatalf("20 MB and a quota of 6: %v", err)
 		}
 		for _, m := range c.all {
-			if _, err := m.Client().Put(t.Context(), "a", ""); !errors.Is(err, rpctypes.ErrNoSpace) {
+			if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); !errors.Is(err, rpctypes.ErrNoSpace) {
 				t.Errorf("round %d, %s: a put: %v", round, m.Program.Name, err)
 			}
 		}
-		r, err := client.Delete(t.Context(), "fill/", clientv3.WithPrefix())
-		if err != nil {
+		var r *clientv3.DeleteResponse
+		if err := settled(t, func() (err error) { r, err = client.Delete(t.Context(), "fill/", clientv3.WithPrefix()); return err }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := client.Compact(t.Context(), r.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
-			t.Fatal(err)
-		}
+		compact(t, client, r.Header.Revision)
 		for _, m := range c.all {
-			m.Ctl("defrag")
+			process.Until(t, m.Name+" has room", func() error { // it may compact after whom we asked did
+				m.Ctl("defrag", "--command-timeout=30s")
+				s, err := c.status(m)
+				if err == nil && s.DbSize > 3_000_000 {
+					err = fmt.Errorf("%d bytes", s.DbSize)
+				}
+				return err
+			})
 		}
-		c.all[1-round].Ctl("alarm", "disarm")
+		c.all[1-round].Ctl("alarm", "disarm", "--command-timeout=30s")
 		for _, m := range c.all {
-			if _, err := m.Client().Put(t.Context(), "a", ""); err != nil {
+			if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); err != nil {
 				t.Errorf("round %d, %s: a put again: %v", round, m.Program.Name, err)
 			}
 		}
