@@ -48,6 +48,9 @@ func (c *call) clusterHealth(forever bool) error {
 		client.EnablecURLDebug()
 	}
 	all, err := client.NewMembersAPI(cl).List(ctx)
+	if ctx.Err() != nil {
+		return nil // Ctrl-C ends it well here too
+	}
 	if err != nil {
 		fmt.Fprintln(c.Out, "cluster may be unhealthy: failed to list members")
 		return failed(statusServerError, err)
