@@ -64,7 +64,7 @@ func walkAuth(t *testing.T, p process.Program, m *process.Member) (all []string)
 		for i, a := range args {
 			args[i] = strings.ReplaceAll(a, "''", "")
 		}
-		o := process.Tool(t, p.Path("etcdctl"), input, []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+		o := process.Tool(t, p.Path("etcdctl"), input, append(process.CtlTimes(args...), "ETCDCTL_ENDPOINTS=http://"+m.ClientAddr), args...)
 		var told []string
 		for l := range strings.Lines(o.Stderr) {
 			if l != "\n" && !strings.HasPrefix(l, "{") && !strings.HasPrefix(l, "stty: ") && !strings.HasPrefix(l, "Hint:") && !strings.HasPrefix(l, "      ") {

@@ -112,7 +112,7 @@ func runCommands(t *testing.T, ctl string, m *process.Member) (all []string) {
 		for i, a := range args {
 			args[i] = strings.Trim(a, "'")
 		}
-		o := process.Tool(t, ctl, input, []string{"ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+		o := process.Tool(t, ctl, input, append(process.CtlTimes(args...), "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=http://"+m.ClientAddr), args...)
 		if g := granted.FindStringSubmatch(o.Stdout); g != nil && g[1] != "" {
 			lease = g[1]
 		}

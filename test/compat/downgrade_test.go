@@ -58,7 +58,7 @@ func TestDowngradeCommands(t *testing.T) {
 		args := append([]string{"downgrade"}, strings.Fields(line)...)
 		var got [2]process.Outcome
 		for i, m := range members {
-			got[i] = process.Tool(t, m.Program.Path("etcdctl"), "", []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+			got[i] = process.Tool(t, m.Program.Path("etcdctl"), "", append(process.CtlTimes(args...), "ETCDCTL_ENDPOINTS=http://"+m.ClientAddr), args...)
 		}
 		told := lastLine(got[0].Stderr) // etcd's client logs before it
 		if got[0].Stdout != got[1].Stdout || got[0].Status != got[1].Status || told != lastLine(got[1].Stderr) {

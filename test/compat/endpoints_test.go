@@ -61,7 +61,7 @@ func TestEndpoints(t *testing.T) {
 // endpointsBy gives what a program's etcdctl prints, without what etcd's client and our hints tell beside.
 func endpointsBy(t *testing.T, p process.Program, m *process.Member, args []string) string {
 	t.Helper()
-	o := process.Tool(t, p.Path("etcdctl"), "", []string{"ETCDCTL_ENDPOINTS=http://" + m.ClientAddr}, args...)
+	o := process.Tool(t, p.Path("etcdctl"), "", append(process.CtlTimes(args...), "ETCDCTL_ENDPOINTS=http://"+m.ClientAddr), args...)
 	var told []string
 	for line := range strings.Lines(o.Stderr) {
 		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "Hint:") && !strings.HasPrefix(line, "      ") {

@@ -25,7 +25,7 @@ func (c *mutual) env() []string {
 	}
 	return append([]string{
 		"ETCDCTL_ENDPOINTS=" + strings.Join(urls, ","), "ETCDCTL_CACERT=" + c.at("ca"), "ETCDCTL_CERT=" + c.client.CertFile, "ETCDCTL_KEY=" + c.client.KeyFile,
-	}, process.CtlTimes...)
+	}, process.CtlTimes()...)
 }
 
 // step is one command of a walk, and what it must end with and print.

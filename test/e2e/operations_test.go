@@ -55,7 +55,7 @@ func followPage(t *testing.T, file, programs string, blocksMin int, env ...strin
 	cmd.Dir = t.TempDir()
 	// No page is about an election that a busy machine holds.
 	calm := append(process.Environ(), "ETCD_ELECTION_TIMEOUT=5000", "PATH="+bin+":"+os.Getenv("PATH"), "DATA="+cmd.Dir, "PKI="+cmd.Dir)
-	cmd.Env = slices.Concat(calm, process.CtlTimes, env)
+	cmd.Env = slices.Concat(calm, process.CtlTimes(), env)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends the members that it started
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

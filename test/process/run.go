@@ -136,12 +136,20 @@ func Tool(t testing.TB, path, input string, env []string, args ...string) Outcom
 	return Outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// CtlTimes are variables that give etcdctl more time than its usual seconds, which a busy machine may take. Flags win.
-var CtlTimes = []string{"ETCDCTL_COMMAND_TIMEOUT=30s", "ETCDCTL_DIAL_TIMEOUT=30s"}
+// CtlTimes are variables that give etcdctl more time than its usual seconds, which a busy machine may take. Where args set a
+// time themselves, its variable is left out: etcd's etcdctl takes no flag beside its variable.
+func CtlTimes(args ...string) (env []string) {
+	for flag, variable := range map[string]string{"--command-timeout": "ETCDCTL_COMMAND_TIMEOUT", "--dial-timeout": "ETCDCTL_DIAL_TIMEOUT"} {
+		if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, flag) }) {
+			env = append(env, variable+"=30s")
+		}
+	}
+	return env
+}
 
-// CtlEnv tells etcdctl by its environment how to reach the member, or the proxy before it.
-func (m *Member) CtlEnv() []string {
-	return slices.Concat(CtlTimes, []string{"ETCDCTL_ENDPOINTS=" + doors(m)[0].ClientURL()}, m.birth.certs.ctl)
+// CtlEnv tells etcdctl by its environment how to reach the member, or the proxy before it, for a command with these arguments.
+func (m *Member) CtlEnv(args ...string) []string {
+	return slices.Concat(CtlTimes(args...), []string{"ETCDCTL_ENDPOINTS=" + doors(m)[0].ClientURL()}, m.birth.certs.ctl)
 }
 
 // TryCtl runs the etcdctl of the member's own program against it, where it runs, and gives how that ended.
@@ -152,7 +160,7 @@ func (m *Member) TryCtl(args ...string) Outcome {
 		args = append(append(slices.Clone(m.Place.Enter[1:]), path), args...)
 		path = m.Place.Enter[0]
 	}
-	return Tool(m.t, path, "", m.CtlEnv(), args...)
+	return Tool(m.t, path, "", m.CtlEnv(args...), args...)
 }
 
 // Ctl is TryCtl where a status other than 0 fails the test, unless it is one that passes. It gives what was printed.
