@@ -1,10 +1,8 @@
 package listen
 
 import (
-	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -20,7 +18,8 @@ const (
 )
 
 // Bound has no client hold a handler for ever by a body that does not come, or an answer that is not taken. Handlers with
-// bodies that take longer set deadlines of their own.
+// bodies that take longer set deadlines of their own. The bound of a body ends with it: net/http lifts the deadline as it begins
+// to look for the client's end of the connection, and a stream of HTTP/2 has nothing more to read.
 func Bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
@@ -33,42 +32,7 @@ func Bound(next http.Handler) http.Handler {
 			return
 		}
 		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
-		b := &boundBody{ReadCloser: r.Body, control: c}
-		defer b.end()
-		r.Body = b
+		defer func() { _ = c.SetReadDeadline(time.Now().Add(leftoverTime)) }()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// boundBody lifts the bound once the body has come: what is read from then on is the client's end of the connection. It may be
-// read by what the handler leaves behind: the connection is the handler's alone until it returns.
-type boundBody struct {
-	io.ReadCloser
-
-	mu      sync.Mutex               // guards control
-	control *http.ResponseController // nil once the handler has returned
-}
-
-func (b *boundBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.bound(time.Time{})
-	}
-	return n, err
-}
-
-func (b *boundBody) bound(until time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.control != nil {
-		_ = b.control.SetReadDeadline(until)
-	}
-}
-
-// end is called when the handler returns.
-func (b *boundBody) end() {
-	b.bound(time.Now().Add(leftoverTime))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.control = nil
 }
