@@ -375,7 +375,7 @@ func rulesHold(t *testing.T, m *process.Member) uint64 {
 	if r, err := tom.Get(t.Context(), "a1"); err != nil || len(r.Kvs) != 1 {
 		t.Errorf("%s: tom reads a1: %v, %v", m.Program.Name, r, err)
 	}
-	if err := settled(t, func() error { _, err := tom.Put(t.Context(), "a2", "v"); return err }); err != nil {
+	if err := process.Settled(t, func() error { _, err := tom.Put(t.Context(), "a2", "v"); return err }); err != nil {
 		t.Errorf("%s: tom puts a2: %v", m.Program.Name, err)
 	}
 	if _, err := tom.Get(t.Context(), "z1"); err == nil {
@@ -466,10 +466,10 @@ func TestAuthMixedCluster(t *testing.T) {
 			for _, to := range c.all {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), "token", token)
 				kv := pb.NewKVClient(to.Client().ActiveConnection())
-				if err := settled(t, func() error { _, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("a3")}); return err }); err != nil {
+				if err := process.Settled(t, func() error { _, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("a3")}); return err }); err != nil {
 					t.Errorf("a token of %s (%s) on %s (%s): %v", from.Name, from.Program.Name, to.Name, to.Program.Name, err)
 				}
-				if err := settled(t, func() error { _, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("a3")}); return err }); err != nil {
+				if err := process.Settled(t, func() error { _, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("a3")}); return err }); err != nil {
 					t.Errorf("a token of %s on %s, to read: %v", from.Name, to.Name, err)
 				}
 				if _, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("z3")}); err == nil {
@@ -491,7 +491,7 @@ func TestAuthMixedCluster(t *testing.T) {
 		if len(slices.Compact(revisions)) != 1 {
 			t.Errorf("auth revisions %d", revisions)
 		}
-		err := settled(t, func() error { _, err := root.RoleAdd(t.Context(), "under "+kind); return err })
+		err := process.Settled(t, func() error { _, err := root.RoleAdd(t.Context(), "under "+kind); return err })
 		if err != nil && !errors.Is(err, rpctypes.ErrRoleAlreadyExist) { // an earlier try may have taken effect
 
 			t.Error(err)

@@ -115,7 +115,7 @@ func founded(t *testing.T, all []*process.Member) {
 		}
 		return err
 	})
-	if err := settled(t, func() error { _, err := c.Put(t.Context(), "a", "b"); return err }); err != nil {
+	if err := process.Settled(t, func() error { _, err := c.Put(t.Context(), "a", "b"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range all {

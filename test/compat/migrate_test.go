@@ -311,7 +311,7 @@ func TestMigrateStockCluster(t *testing.T) {
 	start(there)
 	v2history(t, all[1], rand.New(rand.NewPCG(9, 1)), 150)
 	v2Settled(t, all[2])
-	if err := settled(t, func() error { _, err := all[0].Client().Put(t.Context(), "v3", "x"); return err }); err != nil {
+	if err := process.Settled(t, func() error { _, err := all[0].Client().Put(t.Context(), "v3", "x"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range all {
@@ -335,7 +335,7 @@ func TestMigrateStockCluster(t *testing.T) {
 		if len(want.keys) < 10 || len(want.leases) == 0 || !slices.ContainsFunc(want.keys, func(k string) bool { return strings.HasPrefix(k, `"v3"="x"`) }) {
 			t.Errorf("%s: keys %q, leases %q", p.Name, want.keys, want.leases)
 		}
-		if err := settled(t, func() error { _, err := all[2].Client().Put(t.Context(), "after "+p.Name, "x"); return err }); err != nil {
+		if err := process.Settled(t, func() error { _, err := all[2].Client().Put(t.Context(), "after "+p.Name, "x"); return err }); err != nil {
 			t.Error(err)
 		}
 		for _, m := range all {

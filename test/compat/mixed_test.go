@@ -195,7 +195,7 @@ func (c *cluster) catchUp(leading, kind string) {
 		}
 		m.Kill()
 		c.puts(fmt.Sprintf("without a %s under a %s", kind, leading), 1200)
-		err := settled(c.t, func() error { _, err := lead.Client().Compact(c.t.Context(), 20); return err })
+		err := process.Settled(c.t, func() error { _, err := lead.Client().Compact(c.t.Context(), 20); return err })
 		if err != nil && !strings.Contains(err.Error(), "compacted") {
 			c.t.Fatal(err)
 		}

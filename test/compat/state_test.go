@@ -129,27 +129,9 @@ func (w *writer) del(key string, o ...clientv3.OpOption) {
 
 func (w *writer) do(ask func() error) {
 	w.t.Helper()
-	if err := settled(w.t, ask); err != nil {
+	if err := process.Settled(w.t, ask); err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-// settled asks a cluster until no election is in the way, and gives what comes of it then. There may be one at any time on a
-// busy machine. What was asked before may have taken effect.
-func settled(t testing.TB, ask func() error) (answer error) {
-	t.Helper()
-	process.Until(t, "no election is in the way", func() error {
-		answer = ask()
-		for _, passing := range []error{
-			rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
-		} {
-			if errors.Is(rpctypes.Error(answer), passing) {
-				return answer
-			}
-		}
-		return nil
-	})
-	return answer
 }
 
 func (w *writer) lease(ttl int64) clientv3.LeaseID {
@@ -165,7 +147,7 @@ func (w *writer) lease(ttl int64) clientv3.LeaseID {
 func compact(t testing.TB, c *clientv3.Client, rev int64) {
 	t.Helper()
 	tries := 0
-	err := settled(t, func() error {
+	err := process.Settled(t, func() error {
 		tries++
 		_, err := c.Compact(t.Context(), rev, clientv3.WithCompactPhysical())
 		return err

@@ -108,7 +108,7 @@ func TestDamageMixed(t *testing.T) {
 			t.Parallel()
 			c := formWith(t, []string{"--corrupt-check-time=300ms"}, "keelson", "etcd37", "keelson")
 			c.puts("k", 20)
-			if err := settled(t, func() error {
+			if err := process.Settled(t, func() error {
 				_, err := c.all[0].Client().Put(t.Context(), "rare", "a rare value, and there is no other")
 				return err
 			}); err != nil {
@@ -133,7 +133,7 @@ func TestDamageMixed(t *testing.T) {
 				return nil
 			})
 			for _, m := range c.all {
-				if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "k", "v"); return err }); !errors.Is(err, rpctypes.ErrCorrupt) {
+				if err := process.Settled(t, func() error { _, err := m.Client().Put(t.Context(), "k", "v"); return err }); !errors.Is(err, rpctypes.ErrCorrupt) {
 					t.Errorf("%s: a put: %v", m.Program.Name, err)
 				}
 			}
@@ -150,18 +150,18 @@ func TestNoSpaceMixed(t *testing.T) {
 		value := strings.Repeat("x", 100_000)
 		var err error
 		for i := 0; i < 200 && err == nil; i++ {
-			err = settled(t, func() error { _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", i), value); return err })
+			err = process.Settled(t, func() error { _, err := client.Put(t.Context(), fmt.Sprintf("fill/%d", i), value); return err })
 		}
 		if !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Fatalf("20 MB and a quota of 6: %v", err)
 		}
 		for _, m := range c.all {
-			if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); !errors.Is(err, rpctypes.ErrNoSpace) {
+			if err := process.Settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); !errors.Is(err, rpctypes.ErrNoSpace) {
 				t.Errorf("round %d, %s: a put: %v", round, m.Program.Name, err)
 			}
 		}
 		var r *clientv3.DeleteResponse
-		if err := settled(t, func() (err error) { r, err = client.Delete(t.Context(), "fill/", clientv3.WithPrefix()); return err }); err != nil {
+		if err := process.Settled(t, func() (err error) { r, err = client.Delete(t.Context(), "fill/", clientv3.WithPrefix()); return err }); err != nil {
 			t.Fatal(err)
 		}
 		compact(t, client, r.Header.Revision)
@@ -177,7 +177,7 @@ func TestNoSpaceMixed(t *testing.T) {
 		}
 		c.all[1-round].Ctl("alarm", "disarm", "--command-timeout=30s")
 		for _, m := range c.all {
-			if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); err != nil {
+			if err := process.Settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); err != nil {
 				t.Errorf("round %d, %s: a put again: %v", round, m.Program.Name, err)
 			}
 		}

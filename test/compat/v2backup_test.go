@@ -69,7 +69,7 @@ func v2Lived(t *testing.T, p process.Program, flags ...string) (dir, list string
 	}
 	v2Change(t, m, "rm", "/dir/k3")
 	v2Change(t, m, "mkdir", "/timed", "--ttl", "1000")
-	if err := settled(t, func() error { _, err := m.Client().Put(t.Context(), "v3", "1"); return err }); err != nil {
+	if err := process.Settled(t, func() error { _, err := m.Client().Put(t.Context(), "v3", "1"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	list = ask("--no-sync", "get", "/dir/k7") + ask("--no-sync", "ls", "--sort", "--recursive", "-p")

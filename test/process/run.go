@@ -99,6 +99,13 @@ func Answered[R any](t testing.TB, ask func() (R, error)) (r R, err error) {
 	return r, err
 }
 
+// Settled is Answered for what has no answer but its error.
+func Settled(t testing.TB, ask func() error) error {
+	t.Helper()
+	_, err := Answered(t, func() (struct{}, error) { return struct{}{}, ask() })
+	return err
+}
+
 // Done is Answered for a tool. A status other than 0 fails the test. It gives what was printed.
 func Done(t testing.TB, what string, run func() Outcome) string {
 	t.Helper()
