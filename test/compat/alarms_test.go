@@ -55,7 +55,7 @@ func alarmCalls(s *services, kinds []pb.AlarmType, probe func() []string) (all [
 	ask(alarm(off, 77, kinds[0]))
 	all = append(all, probe()...)
 	for _, r := range underAlarm() {
-		all = append(all, fmt.Sprintf("%v: %T %.200s\n  %s", kinds, r, show(r, nil), young(show(s.send(r)))))
+		all = append(all, fmt.Sprintf("%v: %T %.200s\n  %s", kinds, r, show(r, nil), s.young(show(s.send(r)))))
 	}
 	defragmented, err := s.Defragment(s.ctx, &pb.DefragmentRequest{})
 	all = append(all, "defragment: "+show(defragmented, err))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,9 +28,10 @@ import (
 
 // services are the calls of one server, without a client's own checks and retries.
 type services struct {
-	t    *testing.T
-	ctx  context.Context
-	conn *grpc.ClientConn
+	t     *testing.T
+	ctx   context.Context
+	begun time.Time
+	conn  *grpc.ClientConn
 	pb.KVClient
 	pb.LeaseClient
 	pb.ClusterClient
@@ -47,7 +50,7 @@ func reach(t *testing.T, m *process.Member) *services {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return &services{
-		t, t.Context(), conn, pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn),
+		t, t.Context(), time.Now(), conn, pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewClusterClient(conn), pb.NewMaintenanceClient(conn),
 		pb.NewWatchClient(conn), lockpb.NewLockClient(conn), electionpb.NewElectionClient(conn),
 	}
 }
@@ -283,14 +286,22 @@ func TestCalls(t *testing.T) {
 
 var aged = regexp.MustCompile(`"TTL":"5\d\d"`)
 
-// young gives the leases of 600 s in an answer back what they have aged, which is more on a busy machine.
-func young(answer string) string { return aged.ReplaceAllString(answer, `"TTL":"600"`) }
+// young gives the leases of 600 s in an answer back what they can have aged since s reached its server.
+func (s *services) young(answer string) string {
+	least := 599 - int64(time.Since(s.begun)/time.Second)
+	return aged.ReplaceAllStringFunc(answer, func(ttl string) string {
+		if n, err := strconv.ParseInt(strings.Trim(ttl, `"TL:`), 10, 64); err != nil || n < least {
+			return ttl
+		}
+		return `"TTL":"600"`
+	})
+}
 
 // callAll sends requests, and gives each with its answer.
 func callAll(s *services, requests []proto.Message) (all []string) {
 	for _, r := range requests {
 		asked := fmt.Sprintf("%T %.200s", r, show(r, nil))
-		all = append(all, asked+"\n  "+young(show(s.send(r))))
+		all = append(all, asked+"\n  "+s.young(show(s.send(r))))
 	}
 	return all
 }

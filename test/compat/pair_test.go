@@ -211,6 +211,8 @@ type pair struct {
 	where    string
 	diverged bool
 	found    int
+	// slow is the longest that a step took of either: so much may the ends of it lie apart.
+	slow time.Duration
 	// deaf are the streams that etcd tells of no progress any more: see programs_test.go.
 	deaf [streamsOpen]bool
 	// asked are all steps so far, shortened.
@@ -228,6 +230,7 @@ func newPair(t testing.TB, flags ...string) *pair {
 // serve starts both processes and connects.
 func (p *pair) serve() {
 	p.t.Helper()
+	defer p.timed(time.Now())
 	p.ours.m.Start()
 	p.real.m.Start()
 	for _, s := range []*side{p.ours, p.real} {
@@ -253,6 +256,8 @@ func (p *pair) restart(e end) {
 	p.serve()
 }
 
+func (p *pair) timed(begun time.Time) { p.slow = max(p.slow, time.Since(begun)) }
+
 // both does the same on both sides at once, and compares what came of it. It gives etcd's answers.
 func (p *pair) both(what string, do func(*side) []answer) []answer {
 	p.t.Helper()
@@ -260,11 +265,13 @@ func (p *pair) both(what string, do func(*side) []answer) []answer {
 		return nil
 	}
 	p.note(what)
+	begun := time.Now()
 	var got, want []answer
 	var wait sync.WaitGroup
 	wait.Go(func() { got = do(p.ours) })
 	wait.Go(func() { want = do(p.real) })
 	wait.Wait()
+	p.timed(begun)
 	p.compare(what, got, want)
 	return want
 }
@@ -272,7 +279,7 @@ func (p *pair) both(what string, do func(*side) []answer) []answer {
 func (p *pair) compare(what string, got, want []answer) {
 	p.t.Helper()
 	n := 0
-	for n < min(len(got), len(want)) && sameAnswer(got[n], want[n]) {
+	for n < min(len(got), len(want)) && p.same(got[n], want[n]) {
 		n++
 	}
 	if n == len(got) && n == len(want) {

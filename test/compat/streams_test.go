@@ -207,7 +207,7 @@ func (p *pair) agreeOn(n int) {
 		return
 	}
 	got, want := p.ours.streams[n], p.real.streams[n]
-	equal := func(*side) bool { return slices.EqualFunc(got.gathered(), want.gathered(), sameAnswer) }
+	equal := func(*side) bool { return slices.EqualFunc(got.gathered(), want.gathered(), p.same) }
 	if !equal(nil) {
 		p.until(fmt.Sprintf("both sent the same on stream %d", n), equal)
 	}
