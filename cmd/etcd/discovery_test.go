@@ -17,6 +17,7 @@ import (
 
 	"keelson/internal/kit/logging"
 	"keelson/internal/kit/tlsconf"
+	testprocess "keelson/test/process"
 )
 
 // What is wrong with a command line is told with the flag's name, before anything is made.
@@ -147,7 +148,7 @@ func fetch(t *testing.T, c *http.Client, method, url, form string) string {
 
 // Tokens are there again after a restart, and a request that waits does not hold up a stop.
 func TestDiscoveryEmbedded(t *testing.T) {
-	f := discoveryFlags{listen: freePorts(t, 1)[0], dir: filepath.Join(t.TempDir(), "tokens")}
+	f := discoveryFlags{listen: testprocess.FreeAddrs(t, 1)[0], dir: filepath.Join(t.TempDir(), "tokens")}
 	end := serving(t, f)
 	url := fetch(t, http.DefaultClient, "GET", "http://"+f.listen+"/new?size=2", "")
 	if !strings.HasPrefix(url, "http://"+f.listen+"/") {
@@ -187,12 +188,12 @@ func wantSeries(t *testing.T, body string) {
 
 // The directory of a member of some cluster is left as it is.
 func TestDiscoveryForeignDirectory(t *testing.T) {
-	dir, p := t.TempDir(), freePorts(t, 2)
+	dir, p := t.TempDir(), testprocess.FreeAddrs(t, 2)
 	args := []string{"--name=infra0", "--data-dir=" + dir, "--listen-client-urls=http://" + p[0], "--advertise-client-urls=http://" + p[0], "--listen-peer-urls=http://" + p[1], "--initial-advertise-peer-urls=http://" + p[1], "--initial-cluster=infra0=http://" + p[1]}
 	m := launch(t, args...)
 	fetch(t, http.DefaultClient, "GET", "http://"+p[0]+"/health", "")
 	m.stop(t)
-	f := discoveryFlags{listen: freePorts(t, 1)[0], dir: dir, prefix: "/_discovery/", tokens: 1, rate: 1}
+	f := discoveryFlags{listen: testprocess.FreeAddrs(t, 1)[0], dir: dir, prefix: "/_discovery/", tokens: 1, rate: 1}
 	if err := runDiscovery(t.Context(), &f); !errors.Is(err, errForeignDir) || !strings.Contains(err.Error(), "infra0") || !strings.Contains(err.Error(), dir) {
 		t.Errorf("%v", err)
 	}
@@ -203,7 +204,7 @@ func TestDiscoveryForeignDirectory(t *testing.T) {
 
 func TestDiscoveryHTTPS(t *testing.T) {
 	dir := t.TempDir()
-	address := freePorts(t, 1)[0]
+	address := testprocess.FreeAddrs(t, 1)[0]
 	cert, key, _, err := tlsconf.SelfSign(filepath.Join(dir, "certs"), []string{address}, 1, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +217,7 @@ func TestDiscoveryHTTPS(t *testing.T) {
 	roots.AppendCertsFromPEM(text)
 	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer c.CloseIdleConnections()
-	apart := "https://" + freePorts(t, 1)[0]
+	apart := "https://" + testprocess.FreeAddrs(t, 1)[0]
 	end := serving(t, discoveryFlags{listen: address, metrics: apart, dir: filepath.Join(dir, "tokens"), cert: cert, key: key, advertise: "https://discovery.example/"})
 	if url := fetch(t, c, "GET", "https://"+address+"/new", ""); len(url) != len("https://discovery.example/")+32 || !strings.HasPrefix(url, "https://discovery.example/") {
 		t.Error(url)
@@ -230,7 +231,7 @@ func TestDiscoveryHTTPS(t *testing.T) {
 
 // Two services keep their tokens in one cluster: what one makes the other serves.
 func TestDiscoveryInACluster(t *testing.T) {
-	p := freePorts(t, 4)
+	p := testprocess.FreeAddrs(t, 4)
 	m := launch(t, "--data-dir="+t.TempDir(), "--listen-client-urls=http://"+p[0], "--advertise-client-urls=http://"+p[0], "--listen-peer-urls=http://"+p[1], "--initial-advertise-peer-urls=http://"+p[1])
 	f := discoveryFlags{cluster: discoveryCluster{endpoints: []string{p[0]}}, advertise: "http://" + p[2]}
 	var ends []func()

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	testprocess "keelson/test/process"
 )
 
 func TestGatewayAddress(t *testing.T) {
@@ -68,7 +70,7 @@ func TestGatewayDomain(t *testing.T) {
 
 // A gateway, or a proxy, before itself would call itself for ever.
 func TestBeforeItself(t *testing.T) {
-	port := strings.TrimPrefix(freePorts(t, 1)[0], "127.0.0.1:")
+	port := strings.TrimPrefix(testprocess.FreeAddrs(t, 1)[0], "127.0.0.1:")
 	for command, who := range map[string]string{"gateway": "gateway", "grpc-proxy": "proxy"} {
 		for listen, endpoint := range map[string]string{
 			"127.0.0.1:" + port: "127.0.0.1:" + port,

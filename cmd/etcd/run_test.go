@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,13 +22,6 @@ import (
 
 // startTime is far above what a start takes, also under the race detector.
 const startTime = time.Minute
-
-// freePorts answers addresses that nobody listens on just now. They are not of those that the system gives out, which another
-// package's test could have by the time they are listened on.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	return testprocess.FreeAddrs(t, n)
-}
 
 // process is one run of the program inside the test.
 type process struct {
@@ -76,7 +70,7 @@ func get(t *testing.T, address, path string) string {
 // One member serves gRPC and HTTP on every port it was given, keeps what it was told over a stop, and starts again.
 func TestOneMember(t *testing.T) {
 	dir := t.TempDir()
-	p := freePorts(t, 4)
+	p := testprocess.FreeAddrs(t, 4)
 	args := []string{
 		"--name=solo", "--data-dir=" + filepath.Join(dir, "data"),
 		"--listen-client-urls=http://" + p[0] + ",unix://" + filepath.Join(dir, "s"), "--advertise-client-urls=http://" + p[0],
@@ -116,22 +110,21 @@ func TestOneMember(t *testing.T) {
 // awaitVersion waits until a peer port tells its cluster's version: members serve before it is decided.
 func awaitVersion(t *testing.T, address string) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(startTime); ; <-tick.C {
+	testprocess.Until(t, "the cluster's version is decided", func() error {
 		body := get(t, address, "/version")
-		if strings.HasPrefix(body, `{"etcdserver":"3.7.3","etcdcluster":"3.`) {
-			return
+		if strings.HasPrefix(body, `{"etcdserver":"3.7.3","etcdcluster":"not_decided"`) {
+			return errors.New("it is not")
 		}
-		if time.Now().After(end) || !strings.HasPrefix(body, `{"etcdserver":"3.7.3","etcdcluster":"not_decided"`) {
-			t.Fatalf("the peer port's version: %s", body)
+		if !strings.HasPrefix(body, `{"etcdserver":"3.7.3","etcdcluster":"3.`) {
+			t.Errorf("the peer port's version: %s", body)
 		}
-	}
+		return nil
+	})
 }
 
 // With --listen-client-http-urls the client port takes gRPC alone.
 func TestHTTPApart(t *testing.T) {
-	p := freePorts(t, 3)
+	p := testprocess.FreeAddrs(t, 3)
 	m := launch(t, "--data-dir="+t.TempDir(), "--listen-client-urls=http://"+p[0], "--advertise-client-urls=http://"+p[0],
 		"--listen-client-http-urls=http://"+p[1], "--listen-peer-urls=http://"+p[2], "--initial-advertise-peer-urls=http://"+p[2])
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{p[0]}, Logger: zap.NewNop()})
@@ -163,7 +156,7 @@ func TestPortInUse(t *testing.T) {
 	defer l.Close()
 	dir := filepath.Join(t.TempDir(), "data")
 	url := "http://" + l.Addr().String()
-	m := launch(t, "--data-dir="+dir, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls=http://"+freePorts(t, 1)[0])
+	m := launch(t, "--data-dir="+dir, "--listen-client-urls="+url, "--advertise-client-urls="+url, "--listen-peer-urls=http://"+testprocess.FreeAddrs(t, 1)[0])
 	if err := <-m.ended; err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("%v", err)
 	}

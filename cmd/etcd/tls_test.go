@@ -20,6 +20,7 @@ import (
 	"keelson/internal/config"
 	"keelson/internal/kit/listen"
 	"keelson/test/authority"
+	testprocess "keelson/test/process"
 )
 
 // Ports with TLS and without lie beside each other, on sockets of both kinds, and each takes its own kind alone.
@@ -29,7 +30,7 @@ func TestTLSPorts(t *testing.T) {
 	ca := authority.New(t, "ca")
 	authority.Bundle(t, at("ca"), ca)
 	pair := ca.Local(dir, "pair")
-	p := freePorts(t, 5)
+	p := testprocess.FreeAddrs(t, 5)
 	m := launch(t, "--data-dir="+at("data"), "--listen-client-urls=http://"+p[0]+",https://"+p[1]+",http://"+p[4]+",https://"+p[4]+",unixs://"+at("localhost"), "--advertise-client-urls=https://"+p[1],
 		"--listen-metrics-urls=https://"+p[2], "--listen-peer-urls=https://"+p[3], "--initial-advertise-peer-urls=https://"+p[3],
 		"--cert-file="+pair.CertFile, "--key-file="+pair.KeyFile, "--trusted-ca-file="+at("ca"), "--client-cert-auth",
@@ -95,7 +96,7 @@ func TestHandshaken(t *testing.T) {
 
 // Files that can't be used end the start before anything is created.
 func TestBadCertificates(t *testing.T) {
-	p := freePorts(t, 2)
+	p := testprocess.FreeAddrs(t, 2)
 	for _, flags := range [][]string{
 		{"--cert-file=/absent", "--key-file=/absent"},
 		{"--auto-tls", "--peer-trusted-ca-file=/absent"},

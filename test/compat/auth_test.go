@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -411,12 +410,7 @@ func TestAuthDirectories(t *testing.T) {
 						continue
 					}
 					if i == 2 && way[0] == "etcd35" {
-						process.Until(t, "the log is recorded anew", func() error {
-							if !strings.Contains(m.Log(), "saved snapshot to disk") {
-								return errors.New("not yet")
-							}
-							return nil
-						})
+						process.AwaitLog(m, "saved snapshot to disk") // the log is recorded anew
 					}
 					e.how(m)
 					m.With(p).Serve()
@@ -493,7 +487,6 @@ func TestAuthMixedCluster(t *testing.T) {
 		}
 		err := process.Settled(t, func() error { _, err := root.RoleAdd(t.Context(), "under "+kind); return err })
 		if err != nil && !errors.Is(err, rpctypes.ErrRoleAlreadyExist) { // an earlier try may have taken effect
-
 			t.Error(err)
 		}
 	}

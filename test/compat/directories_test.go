@@ -78,12 +78,7 @@ func TestStockToOurs(t *testing.T) {
 					handOver(t, m, e, ours(t))
 					if version == "etcd35" && len(flags) == 0 {
 						// 3.7.3 does not start on a log with 3.5's v2 requests left to replay: Keelson leaves none.
-						process.Until(t, "the log is recorded anew", func() error {
-							if !strings.Contains(m.Log(), "saved snapshot to disk") {
-								return errors.New("not yet")
-							}
-							return nil
-						})
+						process.AwaitLog(m, "saved snapshot to disk") // the log is recorded anew
 					}
 					write(t, m, 1)
 					handOver(t, m, e, ours(t))

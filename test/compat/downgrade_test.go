@@ -89,12 +89,7 @@ func TestDowngradeAndBack(t *testing.T) {
 			versions(t, m, "3.7.0", "3.7.0", false)
 			m.Ctl("downgrade", "enable", "3.6")
 			versions(t, m, "3.6.0", "3.6.0", true)
-			process.Until(t, "the log says so, which comes after", func() error {
-				if !strings.Contains(m.Log(), "The server is ready to downgrade") {
-					return errors.New("no word that the directory is ready")
-				}
-				return nil
-			})
+			process.AwaitLog(m, "The server is ready to downgrade")
 			write(t, m, 1)
 			handOver(t, m, e, stock(t, "etcd36"))
 			versions(t, m, "3.6.0", "3.6.0", false)

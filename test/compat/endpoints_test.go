@@ -37,7 +37,7 @@ func TestEndpoints(t *testing.T) {
 				}
 				for _, verb := range []string{"status", "health", "hashkv", "hashkv --rev=2", "hashkv --rev=99"} {
 					for _, format := range []string{"simple", "table", "json", "fields"} {
-						args := append(strings.Fields("--command-timeout=30s --cluster -w "+format+" endpoint"), strings.Fields(verb)...)
+						args := append(strings.Fields("--cluster -w "+format+" endpoint"), strings.Fields(verb)...)
 						var got, want string
 						process.Until(t, "the members stay as they are while both look", func() error {
 							// Members apply, write their files' versions and elect in their own time.

@@ -75,7 +75,7 @@ func TestNoFalseAlarm(t *testing.T) {
 			if m == lead {
 				continue
 			}
-			m.Ctl("defrag", "--command-timeout=30s")
+			m.Ctl("defrag")
 			if i%2 == 0 {
 				m.Kill()
 			} else {
@@ -95,7 +95,7 @@ func TestNoFalseAlarm(t *testing.T) {
 		})
 	}
 	for _, m := range c.all {
-		if out := m.Ctl("alarm", "list", "--command-timeout=30s"); out != "" {
+		if out := m.Ctl("alarm", "list"); out != "" {
 			t.Errorf("%s: a false alarm: %q", m.Program.Name, out)
 		}
 	}
@@ -167,7 +167,7 @@ func TestNoSpaceMixed(t *testing.T) {
 		compact(t, client, r.Header.Revision)
 		for _, m := range c.all {
 			process.Until(t, m.Name+" has room", func() error { // it may compact after whom we asked did
-				m.Ctl("defrag", "--command-timeout=30s")
+				m.Ctl("defrag")
 				s, err := c.status(m)
 				if err == nil && s.DbSize > 3_000_000 {
 					err = fmt.Errorf("%d bytes", s.DbSize)
@@ -175,7 +175,7 @@ func TestNoSpaceMixed(t *testing.T) {
 				return err
 			})
 		}
-		c.all[1-round].Ctl("alarm", "disarm", "--command-timeout=30s")
+		c.all[1-round].Ctl("alarm", "disarm")
 		for _, m := range c.all {
 			if err := process.Settled(t, func() error { _, err := m.Client().Put(t.Context(), "a", ""); return err }); err != nil {
 				t.Errorf("round %d, %s: a put again: %v", round, m.Program.Name, err)

@@ -25,7 +25,7 @@ func TestProxyTells(t *testing.T) {
 			t.Errorf("profiles are served: %v, want %v", err, want)
 		}
 		if want {
-			says(t, p, "KV/Put")
+			process.AwaitLog(p, "KV/Put")
 		} else if strings.Contains(p.Log(), "KV/Put") {
 			t.Error("a call is logged")
 		}

@@ -47,5 +47,5 @@ func TestProxyRevoked(t *testing.T) {
 	if err := letIn(t, p, p.TLS); err != nil {
 		t.Errorf("the other one is not served any more: %v", err)
 	}
-	says(t, p, fmt.Sprintf("certificate serial %x revoked", bad.Leaf.SerialNumber.Bytes()))
+	process.AwaitLog(p, fmt.Sprintf("certificate serial %x revoked", bad.Leaf.SerialNumber.Bytes()))
 }

@@ -115,7 +115,7 @@ func TestMutualTLS(t *testing.T) {
 		`certificate signed by unknown authority`, `"error":"tls: first record does not look like a TLS handshake"`, `"dns-names":["localhost"]`,
 		`"msg":"serving client traffic securely"`,
 	} {
-		says(t, m, want)
+		process.AwaitLog(m, want)
 	}
 	body, err := m.HTTP("/metrics")
 	if want := fmt.Sprintf(`keelson_tls_certificate_expiry_timestamp_seconds{file="%s",port="peer"`, c.member.CertFile); err != nil || !strings.Contains(body, want) {
@@ -132,17 +132,6 @@ func TestMutualTLS(t *testing.T) {
 		}
 	}
 	failover(t, c.all)
-}
-
-// says waits until a member's log holds a text: who was refused may know of it before the log does.
-func says(t *testing.T, m *process.Member, text string) {
-	t.Helper()
-	process.Until(t, "the log of "+m.Name+" says why", func() error {
-		if !strings.Contains(m.Log(), text) {
-			return fmt.Errorf("no %s in it", text)
-		}
-		return nil
-	})
 }
 
 // failover kills the leader and wants the others to serve as soon as they do without TLS.
@@ -226,7 +215,7 @@ func TestRevokedWhileRunning(t *testing.T) {
 		if err := keptOut(t, m, config); err == nil {
 			t.Errorf("%s serves a revoked certificate", m.Name)
 		}
-		says(t, m, fmt.Sprintf("transport: certificate serial %x revoked", bad.Leaf.SerialNumber.Bytes()))
+		process.AwaitLog(m, fmt.Sprintf("transport: certificate serial %x revoked", bad.Leaf.SerialNumber.Bytes()))
 	}
 	authority.Bundle(t, c.at("ca"), authority.New(t, "second"))
 	if err := keptOut(t, apart, authority.Client(&c.client, c.ca)); err == nil {

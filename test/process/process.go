@@ -374,6 +374,17 @@ func (m *Member) Log() string {
 	return string(b)
 }
 
+// AwaitLog waits until the newest process of m has printed a text: who is answered may know of something before the log does.
+func AwaitLog(m *Member, text string) {
+	m.t.Helper()
+	Until(m.t, "the log of "+m.Name+" tells", func() error {
+		if !strings.Contains(m.Log(), text) {
+			return fmt.Errorf("no %s in it", text)
+		}
+		return nil
+	})
+}
+
 // trouble is what no log may hold.
 var trouble = regexp.MustCompile(`(?m)^panic: |"level":"(panic|dpanic|fatal)"|^fatal error: |WARNING: DATA RACE|^goroutine \d+ \[`)
 

@@ -321,7 +321,7 @@ func (l *Loop) Step(ctx context.Context, m *raftpb.Message) error {
 	return l.in.receive(ctx, m, l.life.quit)
 }
 
-// Status is the member's place now. No entry behind its commit index has been handed to the Machine.
+// Status is the member's place now. No entry beyond its commit index has been handed to the Machine.
 func (l *Loop) Status() Status {
 	applied := l.apply.applied.Load() // before the commit index, which is never behind it
 	s := l.board.read()
